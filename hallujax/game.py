@@ -1,0 +1,48 @@
+"""Players: each trained network belongs to one player, and descends that player's loss and no other."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Trees = dict[str, Any]
+
+
+def player_gradients(
+    loss_fn: Callable[[Trees], tuple[Mapping[str, jax.Array], Any]],
+    trainable: Trees,
+    players: Mapping[str, str],
+) -> tuple[Trees, Any]:
+    """Gradient of every network's parameters with respect to its own player's loss.
+
+    One forward pass and one pull-back a player through the same linearisation, so the networks move
+    *simultaneously*; a network's part of another player's gradient is dropped, and the compiler removes its
+    computation. With one player this is `jax.grad(..., has_aux=True)`.
+
+    Args:
+      loss_fn: maps `trainable` to `({player: scalar loss}, aux)`.
+      trainable: `{network: parameter tree}`, the owned networks only; frozen ones are closed over by `loss_fn`.
+      players: `{network: player}`, naming exactly the networks of `trainable`.
+
+    Returns:
+      `(gradients, aux)`, the gradients with the structure of `trainable`.
+
+    Raises:
+      ValueError: if `players` and `trainable` name different networks, or a player has no loss or the reverse.
+    """
+    if set(players) != set(trainable):
+        raise ValueError(
+            f"players are given for the networks {sorted(players)}, parameters for {sorted(trainable)}"
+        )
+    losses, pull_back, aux = jax.vjp(loss_fn, trainable, has_aux=True)
+    if set(losses) != set(players.values()):
+        raise ValueError(
+            f"losses are given for the players {sorted(losses)}, networks belong to {sorted(set(players.values()))}"
+        )
+    gradients = {}
+    for player in losses:
+        one_hot = {p: jnp.full_like(loss, p == player) for p, loss in losses.items()}
+        (pulled,) = pull_back(one_hot)
+        gradients |= {network: pulled[network] for network, owner in players.items() if owner == player}
+    return {network: gradients[network] for network in trainable}, aux

@@ -1,0 +1,213 @@
+"""The losses of hallucination networks and of adversarial modality distillation, one function an equation.
+
+Every function takes arrays and returns one number per example (`[B]`), or per frame where the input is per frame
+(`[...]`); reduction over the batch, masks and weights are the caller's (one place: `hallujax.training.step`).
+Logarithms, sigmoids and sums run in float32 whatever the compute type of the arguments.
+
+Sources. ECCV 2018: N. Garcia, P. Morerio, V. Murino, "Modality Distillation with Multiple Stream Networks for Action
+Recognition". ADMD: the same authors, "Learning with Privileged Information via Adversarial Discriminative Modality
+Distillation", TPAMI 2019. The equations are cited as they stand in V. Murino's talk at ROBOVIS 2024 ("slides");
+"released code" is the authors' TensorFlow code for the two papers.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Array = jax.Array
+
+
+def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0) -> Array:
+    """Cross-entropy of integer labels, `-log softmax(logits)[labels]`.
+
+    Args:
+      logits: `[..., K]`.
+      labels: class ids; their shape is broadcast to `logits.shape[:-1]` from the left, so `[B]` labels go with
+        `[B, K]` clip logits and with `[B, T, K]` frame logits alike.
+      label_smoothing: mass spread evenly over the K classes.
+
+    Returns:
+      `[...]`, nats.
+
+    Raises:
+      ValueError: if the labels' shape is no leading part of the logits'.
+    """
+    logits = logits.astype(jnp.float32)
+    labels = _labels_like(labels, logits)
+    hard = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if label_smoothing == 0.0:
+        return hard
+    uniform = -jax.nn.log_softmax(logits).mean(-1)
+    return (1.0 - label_smoothing) * hard + label_smoothing * uniform
+
+
+def soft_cross_entropy(logits: Array, teacher_logits: Array, *, temperature: float = 1.0) -> Array:
+    """Cross-entropy of the teacher's softened prediction, `l(s, softmax(logits))` with `s = softmax(teacher_logits / T)`.
+
+    Args:
+      logits: the student's, `[..., K]`; not divided by the temperature here.
+      teacher_logits: `[..., K]`.
+      temperature: `T > 0`.
+
+    Returns:
+      `[...]`, nats. Its minimum over the student is the entropy of `s`, not zero.
+
+    Raises:
+      ValueError: if the two have different shapes (say, a teacher of other classes).
+    """
+    if logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"student logits {logits.shape} and teacher logits {teacher_logits.shape} differ: "
+            "both networks must know the same classes"
+        )
+    soft_labels = jax.nn.softmax(teacher_logits.astype(jnp.float32) / temperature)
+    return optax.losses.softmax_cross_entropy(logits.astype(jnp.float32), soft_labels)
+
+
+def generalized_distillation(
+    logits: Array,
+    teacher_logits: Array,
+    labels: Array,
+    *,
+    imitation: float = 0.5,
+    temperature: float = 1.0,
+    soften_student: bool = False,
+    temperature_squared: bool = False,
+) -> Array:
+    """Generalized distillation, the slides' `L_GD = (1 - lambda) l(y, softmax(f_s(x))) + lambda l(s, softmax(f_s(x)))`.
+
+    Lopez-Paz et al., "Unifying distillation and privileged information", 2016; ECCV 2018 step 3.
+    `lambda` is `imitation`, `T` is `temperature`, `f_t` the teacher, which saw the privileged modality.
+
+    Args:
+      logits: the student's clip logits `f_s(x)`, `[B, K]`.
+      teacher_logits: `f_t(x*)`, `[B, K]`.
+      labels: class ids `[B]`.
+      imitation: weight of the teacher's soft labels, in [0, 1].
+      temperature: `T > 0`, softens the teacher.
+      soften_student: divide the student's logits by `T` in the soft term too (the released code; the slides do not).
+      temperature_squared: multiply the soft term by `T^2` (Hinton et al. 2015; the released NYUD code), which
+        keeps its gradient of the hard term's order when both are softened.
+
+    Returns:
+      `[B]`, nats.
+    """
+    student = logits / temperature if soften_student else logits
+    soft = soft_cross_entropy(student, teacher_logits, temperature=temperature)
+    if temperature_squared:
+        soft = soft * temperature**2
+    return (1.0 - imitation) * cross_entropy(logits, labels) + imitation * soft
+
+
+def hallucination(features: Array, teacher_features: Array, *, scale: float = 1.0) -> Array:
+    """Hallucination loss, the slides' `L_hall(l) = lambda_l || sigmoid(A_l^d) - sigmoid(A_l^h) ||_2^2`.
+
+    Hoffman et al., CVPR 2016; ECCV 2018 step 3. `lambda_l` is `scale`. The released code sums over the batch as well
+    and multiplies by 0.01 with clips in batches of 5: that is `scale=0.05` under a mean over the batch.
+
+    Args:
+      features: the student's activations `A_l^h` at layer l, `[B, ...]`.
+      teacher_features: the teacher's `A_l^d`, same shape.
+      scale: factor on the sum.
+
+    Returns:
+      `[B]`: the sum over all axes but the first.
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    if features.shape != teacher_features.shape:
+        raise ValueError(f"features {features.shape} and teacher features {teacher_features.shape} differ")
+    difference = jax.nn.sigmoid(features.astype(jnp.float32)) - jax.nn.sigmoid(teacher_features.astype(jnp.float32))
+    return scale * jnp.sum(jnp.square(difference), axis=tuple(range(1, difference.ndim)))
+
+
+def privileged_distillation(distillation: Array, hallucination: Array, *, alpha: float = 0.5) -> Array:
+    """The total of ECCV 2018's step 3, the slides' `L = (1 - alpha) L_GD + alpha L_hall`.
+
+    Args:
+      distillation: `L_GD` per clip, `[B]`.
+      hallucination: `L_hall` per clip, `[B]`.
+      alpha: weight of the feature term, in [0, 1].
+
+    Returns:
+      `[B]`.
+    """
+    return (1.0 - alpha) * distillation + alpha * hallucination
+
+
+def admd_real(real_logits: Array, labels: Array) -> Array:
+    """The discriminator's term on the teacher's features: `-log p_y(D(E_d(x_d)))`, target `[y || 0]`.
+
+    Args:
+      real_logits: `[..., K+1]`, class K means hallucinated.
+      labels: class ids below K, broadcast from the left to `[...]`.
+
+    Returns:
+      `[...]`, nats.
+    """
+    return cross_entropy(real_logits, labels)
+
+
+def admd_fake(fake_logits: Array) -> Array:
+    """The discriminator's term on hallucinated features: `-log p_K(D(H(x_rgb)))`, target `[zeros(K) || 1]`.
+
+    Args:
+      fake_logits: `[..., K+1]`.
+
+    Returns:
+      `[...]`, nats.
+    """
+    return -jax.nn.log_softmax(fake_logits.astype(jnp.float32))[..., -1]
+
+
+def admd_discriminator(real_logits: Array, fake_logits: Array, labels: Array) -> Array:
+    """The discriminator's objective in ADMD: `-log p_y(real) - log p_K(fake)`.
+
+    The slides' min over theta_D: real depth features belong to their class, hallucinated ones to class K. (The
+    released action code halves it; Adam does not notice.)
+
+    Args:
+      real_logits: D on the teacher's features, `[..., K+1]`.
+      fake_logits: D on the hallucinated features, `[..., K+1]`.
+      labels: class ids below K, broadcast from the left to `[...]`.
+
+    Returns:
+      `[...]`, nats.
+    """
+    return admd_real(real_logits, labels) + admd_fake(fake_logits)
+
+
+def admd_hallucination(
+    fake_logits: Array, labels: Array, *, objective: Literal["non_saturating", "minimax"] = "non_saturating"
+) -> Array:
+    """The hallucination network's objective in ADMD.
+
+    Args:
+      fake_logits: D on the hallucinated features, `[..., K+1]`.
+      labels: class ids below K, broadcast from the left to `[...]`.
+      objective: `non_saturating`: `-log p_y(fake)`, the flipped label of the released code: it rewards features that
+        D takes for real ones *of the true class*. `minimax`: `+log p_K(fake)`, the slides' max over theta_H
+        written as a descent: it holds no true-class term.
+
+    Returns:
+      `[...]`, nats; never positive for `minimax`.
+
+    Raises:
+      ValueError: for another objective.
+    """
+    if objective == "non_saturating":
+        return cross_entropy(fake_logits, labels)
+    if objective == "minimax":
+        return -admd_fake(fake_logits)
+    raise ValueError(f"objective {objective!r} is neither 'non_saturating' nor 'minimax'")
+
+
+def _labels_like(labels: Array, logits: Array) -> Array:
+    """Labels broadcast over the trailing example axes (frames, say) of `[..., K]` logits."""
+    shape = logits.shape[:-1]
+    if labels.shape != shape[: labels.ndim]:
+        raise ValueError(f"labels {labels.shape} do not lead the logits' example axes {shape}")
+    return jnp.broadcast_to(labels.reshape(labels.shape + (1,) * (len(shape) - labels.ndim)), shape)
