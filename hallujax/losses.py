@@ -43,13 +43,23 @@ def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0)
     return (1.0 - label_smoothing) * hard + label_smoothing * uniform
 
 
-def soft_cross_entropy(logits: Array, teacher_logits: Array, *, temperature: float = 1.0) -> Array:
-    """Cross-entropy of the teacher's softened prediction, `l(s, softmax(logits))` with `s = softmax(teacher_logits / T)`.
+def soft_cross_entropy(
+    logits: Array,
+    teacher_logits: Array,
+    *,
+    temperature: float = 1.0,
+    soften_student: bool = False,
+    temperature_squared: bool = False,
+) -> Array:
+    """Cross-entropy of the teacher's softened prediction, `l(s, softmax(f_s(x)))` with `s = softmax(f_t(x*) / T)`.
 
     Args:
-      logits: the student's, `[..., K]`; not divided by the temperature here.
-      teacher_logits: `[..., K]`.
-      temperature: `T > 0`.
+      logits: the student's `f_s(x)`, `[..., K]`.
+      teacher_logits: `f_t(x*)`, `[..., K]`.
+      temperature: `T > 0`, softens the teacher.
+      soften_student: divide the student's logits by `T` too (the released code; the slides do not).
+      temperature_squared: multiply by `T^2` (Hinton et al. 2015; the released NYUD code), which keeps the
+        gradient of the hard labels' order when both sides are softened.
 
     Returns:
       `[...]`, nats. Its minimum over the student is the entropy of `s`, not zero.
@@ -62,8 +72,12 @@ def soft_cross_entropy(logits: Array, teacher_logits: Array, *, temperature: flo
             f"student logits {logits.shape} and teacher logits {teacher_logits.shape} differ: "
             "both networks must know the same classes"
         )
+    student = logits.astype(jnp.float32)
+    if soften_student:
+        student = student / temperature
     soft_labels = jax.nn.softmax(teacher_logits.astype(jnp.float32) / temperature)
-    return optax.losses.softmax_cross_entropy(logits.astype(jnp.float32), soft_labels)
+    loss = optax.losses.softmax_cross_entropy(student, soft_labels)
+    return loss * temperature**2 if temperature_squared else loss
 
 
 def generalized_distillation(
@@ -86,18 +100,18 @@ def generalized_distillation(
       teacher_logits: `f_t(x*)`, `[B, K]`.
       labels: class ids `[B]`.
       imitation: weight of the teacher's soft labels, in [0, 1].
-      temperature: `T > 0`, softens the teacher.
-      soften_student: divide the student's logits by `T` in the soft term too (the released code; the slides do not).
-      temperature_squared: multiply the soft term by `T^2` (Hinton et al. 2015; the released NYUD code), which
-        keeps its gradient of the hard term's order when both are softened.
+      temperature, soften_student, temperature_squared: see `soft_cross_entropy`.
 
     Returns:
       `[B]`, nats.
     """
-    student = logits / temperature if soften_student else logits
-    soft = soft_cross_entropy(student, teacher_logits, temperature=temperature)
-    if temperature_squared:
-        soft = soft * temperature**2
+    soft = soft_cross_entropy(
+        logits,
+        teacher_logits,
+        temperature=temperature,
+        soften_student=soften_student,
+        temperature_squared=temperature_squared,
+    )
     return (1.0 - imitation) * cross_entropy(logits, labels) + imitation * soft
 
 

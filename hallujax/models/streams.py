@@ -1,0 +1,101 @@
+"""Named networks: separate pure modules, each with variables, a train flag and a name of its own."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+Variables = dict[str, Any]
+
+
+class Networks:
+    """The networks of one forward pass, called by name.
+
+    They are not children of one parent module: a network outside `training` runs its batch norm on stored
+    statistics and these are not even mutable, so nothing a method does can move a frozen network.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        params: Variables,
+        batch_stats: Variables,
+        training: frozenset[str] = frozenset(),
+    ):
+        self._modules = modules
+        self._params = params
+        self.batch_stats = dict(batch_stats)  # after the calls: the trained networks' statistics, moved
+        self._training = training
+
+    def __call__(self, name: str, *inputs: Any, **arguments: Any) -> Any:
+        """Applies the network `name`; in training mode if it is one of `training`."""
+        variables = {"params": self._params[name], "batch_stats": self.batch_stats[name]}
+        module = self._modules[name]
+        if name not in self._training:
+            return module.apply(variables, *inputs, train=False, **arguments)
+        output, moved = module.apply(variables, *inputs, train=True, mutable=["batch_stats"], **arguments)
+        self.batch_stats[name] = moved.get("batch_stats", {})
+        return output
+
+
+class _Shapes:
+    """Stands in for `Networks` under `jax.eval_shape` and notes what each network is first called with."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]):
+        self._modules = modules
+        self.calls: dict[str, tuple[tuple, dict]] = {}
+
+    def __call__(self, name: str, *inputs: Any, **arguments: Any) -> Any:
+        self.calls.setdefault(name, jax.tree.map(_shape, (inputs, arguments)))
+        output, _ = self._modules[name].init_with_output(jax.random.key(0), *inputs, train=False, **arguments)
+        return output
+
+
+def initialize(
+    modules: Mapping[str, nn.Module],
+    forward: Callable[[Any, Any], Any],
+    batch: Any,
+    key: jax.Array,
+) -> tuple[Variables, Variables]:
+    """Fresh variables for every network of a method.
+
+    Each network draws from `fold_in(key, its name)`, so adding a network to a method changes no other one.
+
+    Args:
+      modules: `{network: module}`.
+      forward: the method's wiring, `forward(nets, batch)`; traced for shapes only.
+      batch: a batch or its `jax.ShapeDtypeStruct`s, with every modality.
+      key: PRNG key.
+
+    Returns:
+      `(params, batch_stats)`, both `{network: tree}`; statistics are `{}` for a network without batch norm.
+
+    Raises:
+      ValueError: if `forward` leaves one of the networks uncalled.
+    """
+    shapes = _Shapes(modules)
+    jax.eval_shape(lambda batch: forward(shapes, batch), batch)
+    if uncalled := set(modules) - set(shapes.calls):
+        raise ValueError(f"the method's forward pass never calls its networks {sorted(uncalled)}")
+    params, batch_stats = {}, {}
+    for name, module in modules.items():
+        inputs, arguments = shapes.calls[name]
+        own_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        variables = _initialize_one(module, own_key, inputs, arguments)
+        params[name] = variables["params"]
+        batch_stats[name] = variables.get("batch_stats", {})
+    return params, batch_stats
+
+
+def _initialize_one(module: nn.Module, key: jax.Array, inputs: tuple, arguments: dict) -> Variables:
+    def init(key):
+        zeros = jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), (inputs, arguments))
+        return module.init(key, *zeros[0], train=False, **zeros[1])
+
+    return jax.jit(init)(key)  # the forward pass is dead code here: only the initialisers are compiled
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)

@@ -1,0 +1,129 @@
+"""The training step, the only one: every method, any number of players, on one device or many."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from hallujax.game import player_gradients
+from hallujax.methods import Method
+from hallujax.models.streams import Networks
+from hallujax.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Prepare = Callable[[Batch, jax.Array], Batch]  # (uint8 and uint16 batch, key) -> float batch; see data.transforms
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    learning_rate_scale: jax.Array,
+    key: jax.Array,
+    *,
+    method: Method,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    rounds: Sequence[Sequence[str]],
+    prepare: Prepare,
+) -> tuple[TrainState, Metrics]:
+    """One update of every player.
+
+    Args:
+      state: donated.
+      batch: as the pipeline yields it.
+      learning_rate_scale: float scalar from the plateau.
+      key: the stage's key; the randomness of a step is `fold_in(key, state.step)`, that of an example's augmentation
+        its global sample number.
+      method: what is trained.
+      optimizers: `{player: optimiser}`.
+      rounds: which players move together, in order: `(("student", "discriminator"),)` is simultaneous descent (the
+        released action code), `(("discriminator",), ("student",))` alternates on the same batch (the released
+        NYUD code); a player may move in several rounds.
+      prepare: augmentation and encoding on the device.
+
+    Returns:
+      The next state, and metrics: `PLAYER/TERM` unweighted means over the batch, `loss/PLAYER`,
+      `gradient_norm/NETWORK`, `train/accuracy`.
+    """
+    batch = prepare(batch, key)
+    if method.corrupt is not None:
+        batch = method.corrupt(jax.random.fold_in(key, state.step), batch)
+    params, batch_stats, opt_state = dict(state.params), dict(state.batch_stats), dict(state.opt_state)
+    metrics: Metrics = {}
+
+    for movers in rounds:
+        players = {network: player for network, player in method.players.items() if player in movers}
+
+        def loss_fn(trainable, players=players, params=params, batch_stats=batch_stats):
+            nets = Networks(method.networks, params | trainable, batch_stats, training=frozenset(method.players))
+            outputs = method.forward(nets, batch)
+            losses, terms = player_losses(method, outputs, batch)
+            moved = {network: nets.batch_stats[network] for network in players}
+            correct = (method.predict(outputs).argmax(-1) == batch["label"]).astype(jnp.float32)
+            return {p: losses[p] for p in movers}, (moved, losses, terms, masked_mean(correct, batch["mask"]))
+
+        trainable = {network: params[network] for network in players}
+        gradients, (moved, losses, terms, accuracy) = player_gradients(loss_fn, trainable, players)
+        for player in movers:
+            owned = [network for network, owner in players.items() if owner == player]
+            mine = {network: params[network] for network in owned}
+            updates, opt_state[player] = optimizers[player].update(
+                {network: gradients[network] for network in owned}, opt_state[player], mine
+            )
+            updates = jax.tree.map(lambda update: learning_rate_scale * update, updates)
+            params |= optax.apply_updates(mine, updates)
+        batch_stats |= moved
+        metrics |= terms
+        metrics |= {f"loss/{player}": losses[player] for player in movers}
+        metrics |= {f"gradient_norm/{n}": optax.tree.norm(gradients[n]) for n in players}
+        metrics |= {"train/accuracy": accuracy}
+
+    return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+
+
+def evaluation_step(state_params: Any, batch_stats: Any, batch: Batch, *, method: Method, prepare: Prepare) -> jax.Array:
+    """Clip logits `[B, K]` of a batch that holds the method's test modalities and nothing else."""
+    nets = Networks(method.networks, state_params, batch_stats)
+    return method.predict(method.forward(nets, prepare(batch, jax.random.key(0))))
+
+
+def player_losses(method: Method, outputs: Any, batch: Batch) -> tuple[dict[str, jax.Array], Metrics]:
+    """Reduces, masks and weights a method's terms: the one place where this happens.
+
+    Returns:
+      `{player: scalar loss}` and the unweighted means `{"PLAYER/TERM": scalar}`.
+
+    Raises:
+      ValueError: if the method's weights do not name exactly its terms.
+    """
+    examples = method.losses(outputs, batch)
+    names = [term for terms in examples.values() for term in terms]
+    if sorted(names) != sorted(method.weights):
+        raise ValueError(f"the terms are {sorted(names)}, the weights are for {sorted(method.weights)}")
+    means = {
+        player: {term: masked_mean(value, batch["mask"]) for term, value in terms.items()}
+        for player, terms in examples.items()
+    }
+    losses = {p: sum(method.weights[t] * mean for t, mean in terms.items()) for p, terms in means.items()}
+    return losses, {f"{p}/{t}": mean for p, terms in means.items() for t, mean in terms.items()}
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of `[B]` values over the examples whose mask is not zero; zero when there is none."""
+    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+
+
+def initial_state(
+    params: Mapping[str, Any],
+    batch_stats: Mapping[str, Any],
+    players: Mapping[str, str],
+    optimizers: Mapping[str, optax.GradientTransformation],
+) -> TrainState:
+    """The state before the first step: what is warm-started is in `params` already."""
+    opt_state = {
+        player: optimizer.init({network: params[network] for network, owner in players.items() if owner == player})
+        for player, optimizer in optimizers.items()
+    }
+    return TrainState(jnp.zeros((), jnp.int32), dict(params), dict(batch_stats), opt_state)
