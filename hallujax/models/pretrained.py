@@ -51,8 +51,8 @@ def load(path: str | PathLike, *, stage_sizes: Sequence[int] = (3, 4, 6, 3), wid
         raise CheckpointError(f"{path}: no fc.weight; give a file with its classifier")
 
     expected = _expected(len(tensors["fc.weight"]), stage_sizes, width)
-    values = {_our_key(name): (name, value) for name, value in tensors.items()}
-    missing = [_torch_name(key) for key in expected if key not in values]
+    values = {our_key(name): (name, value) for name, value in tensors.items()}
+    missing = [torch_name(key) for key in expected if key not in values]
     if missing:
         raise CheckpointError(f"{path}: {len(missing)} tensors missing: {_some(missing)}")
     left_over = [name for key, (name, _) in values.items() if key not in expected]
@@ -61,7 +61,7 @@ def load(path: str | PathLike, *, stage_sizes: Sequence[int] = (3, 4, 6, 3), wid
     result = {}
     for key, shape in expected.items():
         name, value = values[key]
-        array = _our_axes(value).astype(np.float32)
+        array = our_axes(value).astype(np.float32)
         if array.shape != shape:
             raise CheckpointError(f"{path}: {name} is {array.shape} where {'/'.join(key)} needs {shape}")
         result[key] = array
@@ -103,7 +103,7 @@ _FIELDS = {
 }
 
 
-def _our_key(name: str) -> tuple[str, ...]:
+def our_key(name: str) -> tuple[str, ...]:
     *modules, field = name.split(".")
     if field == "weight":
         batch_norm = modules[-1].startswith("bn") or modules[-2:] == ["downsample", "1"]
@@ -117,7 +117,7 @@ def _our_key(name: str) -> tuple[str, ...]:
     return (collection, *where.split("."), leaf)
 
 
-def _torch_name(key: tuple[str, ...]) -> str:
+def torch_name(key: tuple[str, ...]) -> str:
     _, *modules, leaf = key
     where = ".".join(modules).replace("shortcut_conv", "downsample.0").replace("shortcut_bn", "downsample.1")
     where = re.sub(r"^block(\d+)\.unit(\d+)", lambda m: f"layer{m[1]}.{int(m[2]) - 1}", where)
@@ -126,7 +126,7 @@ def _torch_name(key: tuple[str, ...]) -> str:
     return f"{where}.{fields.get(leaf, leaf)}"
 
 
-def _our_axes(value: np.ndarray) -> np.ndarray:
+def our_axes(value: np.ndarray) -> np.ndarray:
     if value.ndim == 4:
         return value.transpose(2, 3, 1, 0)
     return value.T
