@@ -1,0 +1,134 @@
+"""From a prepared dataset to batches: deterministic, positioned by one integer, sliced by process.
+
+A batch is a dict of NumPy arrays as they lie on disk: `rgb` uint8 `[B, T, H, W, 3]`, `depth` uint16 millimetres
+`[B, T, H, W]`, ... with `label` int32 `[B]`, `mask` float32 `[B]`, `row` int32 `[B]` (of the clip index) and `sample`
+uint32 `[B]`, the global sample number. Cropping, flipping and encoding happen on the device.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+
+from hallujax.data.clips import Sampling, choose_frames
+from hallujax.data.records import PreparedDataset
+from hallujax.errors import DataError, UsageError
+
+NumpyBatch = dict[str, np.ndarray]
+
+
+class ClipLoader:
+    """Reads the samples of a batch: frame choice, one batched read a modality, labels."""
+
+    def __init__(
+        self, dataset: PreparedDataset, modalities: Sequence[str], *, frames: int, sampling: Sampling, seed: int
+    ):
+        if unknown := set(modalities) - set(dataset.modalities):
+            raise UsageError(
+                f"{dataset.name} has no modality {', '.join(sorted(unknown))}; it has {', '.join(dataset.modalities)}"
+            )
+        self._dataset, self._modalities = dataset, tuple(modalities)
+        self._frames, self._sampling, self._seed = frames, sampling, seed
+        # Frames are paired by index, so a clip is as long as the shortest of its modalities.
+        self._lengths = np.min([dataset.length(m) for m in self._modalities], axis=0)
+
+    def __call__(self, samples: np.ndarray, rows: np.ndarray) -> NumpyBatch:
+        frames = [
+            choose_frames(int(self._lengths[row]), self._frames, self._sampling, (self._seed, int(sample)))
+            for sample, row in zip(samples, rows, strict=True)
+        ]
+        batch = {modality: self._dataset.read(modality, rows, frames) for modality in self._modalities}
+        batch["label"] = self._dataset.index["label"][rows].astype(np.int32)
+        batch["mask"] = np.ones(len(rows), np.float32)
+        batch["row"] = rows.astype(np.int32)
+        batch["sample"] = samples.astype(np.uint32)
+        return batch
+
+
+def check_clips(dataset: PreparedDataset, rows: np.ndarray, modalities: Sequence[str], frames: int, short: str) -> int:
+    """Counts the clips shorter than the frames asked for.
+
+    Args:
+      short: `repeat` frames of such clips, or `refuse` them.
+
+    Raises:
+      DataError: for a clip that lacks one of the modalities, or is short when these are refused; both are named.
+      UsageError: for another `short`.
+    """
+    if short not in ("repeat", "refuse"):
+        raise UsageError(f"data.short_clips is {short!r}; known: repeat, refuse")
+    if len(rows) == 0:
+        raise DataError(f"{dataset.name}: the split holds no clips")
+    lengths = np.stack([dataset.length(m)[rows] for m in modalities])
+    for modality, counts in zip(modalities, lengths, strict=True):
+        if (counts == 0).any():
+            clip = dataset.index["clip"][rows[np.argmax(counts == 0)]].decode()
+            raise DataError(f"{dataset.name}: clip {clip} has no {modality}; leave it out of the index")
+    too_short = lengths.min(0) < frames
+    if too_short.any() and short == "refuse":
+        first = rows[np.argmax(too_short)]
+        raise DataError(
+            f"{dataset.name}: {too_short.sum()} clips have fewer than {frames} frames, "
+            f"{dataset.index['clip'][first].decode()} first; set data.short_clips=repeat to repeat their frames"
+        )
+    return int(too_short.sum())
+
+
+def training_batches(
+    loader: ClipLoader,
+    rows: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    position: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 1,
+) -> Iterator[NumpyBatch]:
+    """Endless shuffled batches of this process's share, each epoch in a new order.
+
+    Args:
+      loader: reads the samples.
+      rows: the split's rows of the clip index.
+      batch_size: global; each process gets `batch_size / process_count` clips of every batch.
+      seed: of the order.
+      position: global samples consumed so far, a multiple of `batch_size`: the whole state of the pipeline.
+      threads: that read ahead, two batches at most.
+
+    Raises:
+      UsageError: if the batch does not divide by the processes, or is larger than the split.
+    """
+    if batch_size % process_count:
+        raise UsageError(f"batch_size {batch_size} does not divide by {process_count} processes")
+    if batch_size > len(rows):
+        raise UsageError(f"batch_size {batch_size} is larger than the {len(rows)} training clips")
+    if position % batch_size:
+        raise UsageError(f"position {position} lies within a batch of {batch_size}")
+    samples = (
+        grain.MapDataset.source(rows)
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .map_with_index(lambda sample, row: (np.int64(sample), np.int64(row)))
+    )
+    batches = (
+        samples[process_index::process_count]
+        .batch(batch_size // process_count)
+        .map(lambda pair: loader(*pair))
+        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    )
+    iterator = iter(batches)
+    if position:
+        iterator.set_state({"next_index": position // batch_size})
+    return iterator
+
+
+def evaluation_batches(loader: ClipLoader, rows: np.ndarray, *, batch_size: int) -> Iterator[NumpyBatch]:
+    """The split once, in order; the last batch is filled up with its first clip under a zero mask."""
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size]
+        missing = batch_size - len(chosen)
+        padded = np.concatenate([chosen, np.repeat(chosen[:1], missing)])
+        batch = loader(np.arange(start, start + batch_size), padded)
+        batch["mask"][len(chosen) :] = 0.0
+        yield batch

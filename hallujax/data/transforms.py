@@ -1,0 +1,98 @@
+"""Augmentation and encoding on the device: one draw a clip, the same for every modality and frame."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from hallujax.data.encodings import ENCODINGS
+from hallujax.errors import UsageError
+
+Array = jax.Array
+Batch = dict[str, Array]
+
+IMAGES = ("rgb", "depth")  # the modalities that lie on the pixel grid and move together
+
+# Statistics of ImageNet in the two conventions that pretrained weights follow; the second leaves 0..255 unscaled.
+NORMALIZATIONS: Mapping[str, tuple[float, tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": (255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "vgg": (1.0, (123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
+    "none": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformOptions:
+    """What happens to a clip between the record and the network.
+
+    Attributes:
+      flip: probability of a horizontal flip, in training.
+      shift: largest random shift in pixels, horizontal and vertical, with the border repeated; in training. A
+        shift is a random crop of the padded frame: the frame size stays.
+      rgb_normalization: `imagenet`, `vgg` (the released code) or `none`.
+      depth_encoding: `grey`, `jet` or `metres`.
+      depth_near, depth_far: range of the encoding in millimetres.
+    """
+
+    flip: float = 0.5
+    shift: int = 0
+    rgb_normalization: str = "imagenet"
+    depth_encoding: str = "grey"
+    depth_near: float = 500.0
+    depth_far: float = 8000.0
+
+    def __post_init__(self):
+        if self.rgb_normalization not in NORMALIZATIONS:
+            raise UsageError(
+                f"transforms.rgb_normalization is {self.rgb_normalization!r}; known: {', '.join(NORMALIZATIONS)}"
+            )
+        if self.depth_encoding not in ENCODINGS:
+            raise UsageError(f"transforms.depth_encoding is {self.depth_encoding!r}; known: {', '.join(ENCODINGS)}")
+
+
+def encode(batch: Batch, options: TransformOptions) -> Batch:
+    """Every modality of a batch as float32 `[B, T, H, W, C]`; the rest of the batch as it is."""
+    encoded = dict(batch)
+    if "rgb" in batch:
+        scale, mean, deviation = NORMALIZATIONS[options.rgb_normalization]
+        encoded["rgb"] = (batch["rgb"].astype(jnp.float32) / scale - jnp.array(mean)) / jnp.array(deviation)
+    if "depth" in batch:
+        encoded["depth"] = ENCODINGS[options.depth_encoding](
+            batch["depth"], near=options.depth_near, far=options.depth_far
+        )
+    return encoded
+
+
+def augment(batch: Batch, key: Array, options: TransformOptions) -> Batch:
+    """Flips and shifts each clip, by a draw from `fold_in(key, sample)`: the number of hosts changes nothing."""
+
+    def one_clip(clip: Batch, sample: Array) -> Batch:
+        flip_key, shift_key = jax.random.split(jax.random.fold_in(key, sample))
+        flipped = jax.random.bernoulli(flip_key, options.flip)
+        shifts = jax.random.randint(shift_key, (2,), 0, 2 * options.shift + 1)
+
+        def move(frames):  # [T, H, W, ...]
+            frames = jnp.where(flipped, frames[:, :, ::-1], frames)
+            if options.shift == 0:
+                return frames
+            margin = [(0, 0), (options.shift,) * 2, (options.shift,) * 2] + [(0, 0)] * (frames.ndim - 3)
+            padded = jnp.pad(frames, margin, mode="edge")
+            start = (0, shifts[0], shifts[1]) + (0,) * (frames.ndim - 3)
+            return jax.lax.dynamic_slice(padded, start, frames.shape)
+
+        return {modality: move(frames) for modality, frames in clip.items()}
+
+    clips = {name: batch[name] for name in IMAGES if name in batch}
+    return batch | jax.vmap(one_clip)(clips, batch["sample"])
+
+
+def prepare_training(batch: Batch, key: Array, *, options: TransformOptions) -> Batch:
+    """What `training.step.train_step` does to its batch first."""
+    return encode(augment(batch, key, options), options)
+
+
+def prepare_evaluation(batch: Batch, key: Array, *, options: TransformOptions) -> Batch:
+    """What `training.step.evaluation_step` does to its batch: encoding alone."""
+    del key
+    return encode(batch, options)

@@ -1,0 +1,88 @@
+"""Evaluation: the clip logits of a split, seen through the test modalities alone."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from hallujax.data.pipeline import ClipLoader, evaluation_batches
+from hallujax.data.records import PreparedDataset
+from hallujax.errors import DataError
+from hallujax.evaluation.metrics import accuracy
+from hallujax.experiment import DataOptions
+from hallujax.methods import Method
+from hallujax.training.sharding import check_batch_size, split_over_data, to_devices
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model says of a split.
+
+    Attributes:
+      clip: ids, `[N]` bytes.
+      label: `[N]`.
+      logits: clip logits `[N, K]` float32.
+    """
+
+    clip: np.ndarray
+    label: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        return accuracy(self.logits, self.label)
+
+    def save(self, path: pathlib.Path) -> None:
+        """Writes an .npz, whole or not at all."""
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, clip=self.clip, label=self.label, logits=self.logits)
+        partial.rename(path)
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Predictions":
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(arrays["clip"], arrays["label"], arrays["logits"])
+
+
+def fuse(members: list[Predictions]) -> Predictions:
+    """The mean of several models' clip logits on the same clips (both papers' fusion).
+
+    Raises:
+      DataError: if the members were not evaluated on the same clips, or know different classes.
+    """
+    first = members[0]
+    for other in members[1:]:
+        if not np.array_equal(first.clip, other.clip) or first.logits.shape != other.logits.shape:
+            raise DataError("systems evaluated on different clips or classes cannot be fused or compared")
+    return Predictions(first.clip, first.label, np.mean([member.logits for member in members], axis=0))
+
+
+class Evaluator:
+    """Runs one method over splits; compiled once."""
+
+    def __init__(
+        self,
+        method: Method,
+        dataset: PreparedDataset,
+        options: DataOptions,
+        step: Callable[[dict, dict, dict], jax.Array],
+        mesh: jax.sharding.Mesh,
+    ):
+        check_batch_size(options.evaluation_batch_size, mesh, "data.evaluation_batch_size")
+        # Privileged data cannot leak: the loader never reads what the method is not tested with.
+        self._loader = ClipLoader(dataset, method.test_modalities, frames=options.frames, sampling="uniform", seed=0)
+        self._dataset, self._batch_size = dataset, options.evaluation_batch_size
+        self._sharding = split_over_data(mesh)
+        self._step = jax.jit(step)
+
+    def predict(self, params: dict, batch_stats: dict, rows: np.ndarray) -> Predictions:
+        """Predictions of every clip of `rows`."""
+        logits = []
+        for batch in evaluation_batches(self._loader, rows, batch_size=self._batch_size):
+            kept = batch["mask"] > 0
+            output = self._step(params, batch_stats, to_devices(batch, self._sharding))
+            logits.append(np.asarray(output)[kept])
+        index = self._dataset.index
+        return Predictions(np.array(index["clip"][rows]), np.array(index["label"][rows]), np.concatenate(logits))

@@ -1,0 +1,243 @@
+"""An experiment: what a configuration file says, read strictly into types.
+
+`configs/` builds `ml_collections.ConfigDict`s; everything else in the library takes the dataclasses below. Each key is
+a field of exactly one of them, so a key that nothing reads cannot exist.
+"""
+
+import dataclasses
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from hallujax.data.transforms import TransformOptions
+from hallujax.errors import UsageError
+from hallujax.training.optimizer import OptimizerOptions
+
+IMAGENET = "imagenet"  # as the stage of an `init_from`: the ImageNet weights of `Experiment.imagenet_weights`
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which clips, and how they are read.
+
+    Attributes:
+      directory: folder that holds the prepared datasets, one sub-folder each.
+      dataset: name of the sub-folder.
+      protocol: `cross_subject`, `cross_view`, ...
+      frames: T, seen of every clip.
+      sampling: of training, `mixed` or `uniform`; evaluation is uniform.
+      short_clips: `repeat` or `refuse` clips of fewer frames.
+      evaluation_batch_size: clips.
+      threads: that read ahead.
+    """
+
+    directory: str
+    dataset: str
+    protocol: str
+    frames: int
+    sampling: str
+    short_clips: str
+    evaluation_batch_size: int
+    threads: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlateauOptions:
+    """See `training.optimizer.Plateau`."""
+
+    patience: int
+    factor: float
+    drops: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One training run: a method, what it starts from, and its budget.
+
+    Attributes:
+      name: its folder in the workdir.
+      method: a key of `methods.BUILDERS`.
+      options: the builder's arguments.
+      init_from: `{network: (stage, its network)}`, or `{network: ("imagenet", "")}`.
+      model: arguments of `VideoResNet`, `num_classes` and `dtype` apart.
+      optimizer: see `OptimizerOptions`.
+      plateau: see `PlateauOptions`.
+      rounds: which players move together, in order; empty for all at once. See `training.step.train_step`.
+      epochs: passes over the training clips (a fraction will do).
+      batch_size: clips, over all devices.
+      evaluations: how many times the stage is validated, its end included.
+      select: `best` validation score (ties: the later), or `last`.
+    """
+
+    name: str
+    method: str
+    options: Mapping[str, Any]
+    init_from: Mapping[str, tuple[str, str]]
+    model: Mapping[str, Any]
+    optimizer: OptimizerOptions
+    plateau: PlateauOptions
+    rounds: tuple[tuple[str, ...], ...]
+    epochs: float
+    batch_size: int
+    evaluations: int
+    select: str
+
+    def steps(self, clips: int) -> int:
+        """Updates in the whole stage, for a split of so many clips."""
+        return max(1, round(self.epochs * clips / self.batch_size))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class System:
+    """A row of the table: one stage's prediction, or the mean of several stages' clip logits."""
+
+    name: str
+    stages: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A whole configuration.
+
+    Attributes:
+      seed: of everything random; a stage folds its own name in.
+      data, transforms: see there.
+      imagenet_weights: path of a torchvision-named .safetensors file, or empty.
+      log_every: updates between two lines of the metrics log.
+      checkpoint_every: updates between two checkpoints, beside those at each validation; 0 for these alone.
+      stages: in the order they are declared.
+      systems: the table.
+    """
+
+    seed: int
+    data: DataOptions
+    transforms: TransformOptions
+    imagenet_weights: str
+    log_every: int
+    checkpoint_every: int
+    stages: Mapping[str, Stage]
+    systems: Sequence[System]
+
+    def order(self) -> list[Stage]:
+        """The stages, each after those it starts from.
+
+        Raises:
+          UsageError: if a stage starts from one that is not declared, or from itself in a circle.
+        """
+        done: list[Stage] = []
+        visiting: list[str] = []
+
+        def visit(name: str, wanted_by: str):
+            if name not in self.stages:
+                raise UsageError(f"{wanted_by} starts from stage {name!r}, which is not one of {list(self.stages)}")
+            if name in visiting:
+                raise UsageError(f"stages start from each other in a circle: {' <- '.join([*visiting, name])}")
+            if self.stages[name] in done:
+                return
+            visiting.append(name)
+            for parent in self.parents(name):
+                visit(parent, f"stage {name!r}")
+            visiting.pop()
+            done.append(self.stages[name])
+
+        for name in self.stages:
+            visit(name, "the experiment")
+        return done
+
+    def parents(self, name: str) -> list[str]:
+        """The stages that `name` starts from, each once."""
+        sources = [stage for stage, _ in self.stages[name].init_from.values() if stage != IMAGENET]
+        return list(dict.fromkeys(sources))
+
+    def ancestors(self, name: str) -> list[str]:
+        """`name` and every stage it rests on, each once."""
+        names = [name]
+        for found in names:
+            names += [parent for parent in self.parents(found) if parent not in names]
+        return names
+
+    def stage_seed(self, name: str) -> int:
+        """A seed of the stage's own, so that two stages alike in all but name are two independent runs."""
+        return zlib.crc32(f"{self.seed}/{name}".encode()) >> 1
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """All that decides a stage's result, as plain JSON; the place of the data and logging are not part of it."""
+        data = dataclasses.asdict(self.data)
+        for key in ("directory", "evaluation_batch_size", "threads"):
+            del data[key]
+        return json.loads(
+            json.dumps(
+                {
+                    "seed": self.seed,
+                    "data": data,
+                    "transforms": dataclasses.asdict(self.transforms),
+                    "imagenet_weights": self.imagenet_weights,
+                    "stages": {n: dataclasses.asdict(self.stages[n]) for n in sorted(self.ancestors(name))},
+                }
+            )
+        )
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """A short digest of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_config(config: ConfigDict) -> Experiment:
+    """A configuration as an `Experiment`.
+
+    Raises:
+      UsageError: naming a key that is unknown, missing or of an impossible value.
+    """
+    raw = config.copy_and_resolve_references().to_dict()
+    stages = {name: _read_stage(name, stage) for name, stage in raw.pop("stages", {}).items()}
+    if not stages:
+        raise UsageError("the configuration declares no stages")
+    systems = [System(name=name, stages=tuple(members)) for name, members in raw.pop("systems", {}).items()]
+    for system in systems:
+        if unknown := set(system.stages) - set(stages):
+            raise UsageError(f"system {system.name!r} needs the stages {sorted(unknown)}, which are not declared")
+    raw.pop("training", None)  # the defaults that every stage has its own copy of
+    data = _read(DataOptions, raw.pop("data"), "data")
+    transforms = _read(TransformOptions, raw.pop("transforms"), "transforms")
+    experiment = _read(
+        Experiment, raw | {"data": data, "transforms": transforms, "stages": stages, "systems": systems}, ""
+    )
+    experiment.order()
+    return experiment
+
+
+def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
+    where = f"stages.{name}"
+    if unknown := set(raw) - {field.name for field in dataclasses.fields(Stage)}:
+        raise UsageError(f"unknown configuration key {where}.{min(unknown)}")
+    raw = raw | {
+        "name": name,
+        "optimizer": _read(OptimizerOptions, raw["optimizer"], f"{where}.optimizer"),
+        "plateau": _read(PlateauOptions, raw["plateau"], f"{where}.plateau"),
+        "init_from": {network: tuple(source) for network, source in raw["init_from"].items()},
+        "rounds": tuple(tuple(players) for players in raw["rounds"]),
+    }
+    stage = _read(Stage, raw, where)
+    if stage.select not in ("best", "last"):
+        raise UsageError(f"{where}.select is {stage.select!r}; known: best, last")
+    for key in ("epochs", "batch_size", "evaluations"):
+        if getattr(stage, key) <= 0:
+            raise UsageError(f"{where}.{key} is {getattr(stage, key)}; it must be positive")
+    return stage
+
+
+def _read(kind: type, raw: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from a dict with exactly its fields' names."""
+    prefix = f"{where}." if where else ""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if unknown := set(raw) - set(fields):
+        raise UsageError(f"unknown configuration key {prefix}{min(unknown)}; known here: {', '.join(fields)}")
+    required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+    if missing := required - set(raw):
+        raise UsageError(f"the configuration lacks {prefix}{min(missing)}")
+    return kind(**raw)

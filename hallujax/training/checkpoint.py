@@ -1,0 +1,156 @@
+"""Checkpoints of a stage: `latest` to continue from, `best` to use.
+
+`latest` holds the state and, in the same step folder, the progress: plateau and best-score counters, the data position
+(samples consumed), the length of the metrics log. `best` holds the parameters and statistics with the best validation
+score. Both are orbax checkpoints, written asynchronously and made visible by one rename.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import LatestN
+
+from hallujax.errors import CheckpointError
+from hallujax.training.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints under one stage folder."""
+
+    def __init__(self, directory: pathlib.Path):
+        self._directory = pathlib.Path(directory).absolute()
+        self._latest = _manager(self._directory / "latest")
+        self._best = _manager(self._directory / "best")
+
+    def save(self, step: int, state: TrainState, progress: dict[str, Any]) -> None:
+        """Starts writing the state and the progress after `step` updates."""
+        self._write(
+            self._latest,
+            step,
+            ocp.args.Composite(state=ocp.args.StandardSave(_as_dict(state)), progress=ocp.args.JsonSave(progress)),
+        )
+
+    def save_best(self, step: int, state: TrainState) -> None:
+        """Starts writing the networks as the best so far."""
+        networks = {"params": state.params, "batch_stats": state.batch_stats}
+        self._write(self._best, step, ocp.args.Composite(networks=ocp.args.StandardSave(networks)))
+
+    def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The latest state and progress, or None before the first save.
+
+        Raises:
+          CheckpointError: if it cannot be read, or holds another architecture than `template`.
+        """
+        step = self._latest.latest_step()
+        if step is None:
+            return None
+        template_dict = _as_dict(template)
+        self._compare(self._latest, step, "state", template_dict)
+        try:
+            restored = self._latest.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(jax.tree.map(_abstract, template_dict)),
+                    progress=ocp.args.JsonRestore(),
+                ),
+            )
+        except Exception as error:  # orbax raises many kinds for a damaged checkpoint
+            raise CheckpointError(
+                f"{self._directory}/latest/{step} cannot be read ({_first_line(error)}); remove that folder to start over"
+            ) from error
+        return TrainState(**restored["state"]), restored["progress"]
+
+    def restore_best(self) -> dict[str, Any]:
+        """`{"params", "batch_stats"}` of the best step, on the default device.
+
+        Raises:
+          CheckpointError: if there is none or it cannot be read.
+        """
+        step = self._best.latest_step()
+        if step is None:
+            raise CheckpointError(f"{self._directory} holds no finished checkpoint; train that stage first")
+        try:
+            device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            metadata = self._best.item_metadata(step)["networks"]
+            template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), metadata)
+            args = ocp.args.Composite(networks=ocp.args.StandardRestore(template))
+            return self._best.restore(step, args=args)["networks"]
+        except Exception as error:
+            raise CheckpointError(f"{self._directory}/best/{step} cannot be read ({_first_line(error)})") from error
+
+    def wait(self) -> None:
+        """Blocks until all that was saved is whole on disk."""
+        for manager in (self._latest, self._best):
+            try:
+                manager.wait_until_finished()
+            except Exception as error:
+                raise _write_error(self._directory, error) from error
+
+    def close(self) -> None:
+        """Finishes writing and releases the background threads."""
+        self.wait()
+        for manager in (self._latest, self._best):
+            manager.close()
+
+    def _write(self, manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite) -> None:
+        try:
+            if step in manager.all_steps():  # a killed run is repeating steps it had saved: the same values again
+                manager.delete(step)
+            manager.save(step, args=args)
+        except Exception as error:
+            raise _write_error(self._directory, error) from error
+
+    def _compare(self, manager: ocp.CheckpointManager, step: int, item: str, template: Any) -> None:
+        found = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(manager.item_metadata(step)[item])}
+        expected = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(template)}
+        differences = [f"{name} is only in the checkpoint" for name in found.keys() - expected.keys()]
+        differences += [f"{name} is not in the checkpoint" for name in expected.keys() - found.keys()]
+        differences += [
+            f"{name} is {found[name].dtype}{list(found[name].shape)} there and {leaf.dtype}{list(leaf.shape)} here"
+            for name, leaf in expected.items()
+            if name in found and (tuple(found[name].shape), found[name].dtype) != (leaf.shape, leaf.dtype)
+        ]
+        if differences:
+            raise CheckpointError(
+                f"{self._directory}/latest/{step} is of another architecture: {min(differences)}"
+                f" ({len(differences)} differences); use another --workdir, or remove the stage's folder"
+            )
+
+
+def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=LatestN(1), create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
+        ),
+    )
+
+
+def _as_dict(state: TrainState) -> dict[str, Any]:
+    return {
+        "step": state.step,
+        "params": state.params,
+        "batch_stats": state.batch_stats,
+        "opt_state": state.opt_state,
+    }
+
+
+def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _write_error(directory: pathlib.Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"a checkpoint under {directory} could not be written ({_first_line(error)}); "
+        "earlier ones are untouched: make room and start the same command again"
+    )
