@@ -1,0 +1,232 @@
+"""Reads prepared datasets: which clips there are, and the frames of one modality of a batch of them.
+
+The format is that of `data_prep/writer.py`: ArrayRecord files of one frame of one modality a record, a clip index
+and a description. Nothing here imports JAX or TensorFlow, so that decoding threads and processes stay light.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from hallujax.errors import DataError
+
+_PREPARE = "run `hallujax prepare` to build it"
+
+
+class PreparedDataset:
+    """A prepared dataset, opened with `open`; may be read from several threads at once.
+
+    Attributes:
+        name, classes: its name and the names of its labels.
+        info: dataset.json as a dict (preset, seed, intrinsics, ...).
+        index: structured array, one row a clip: `clip`, `label`, `subject`, `camera`, `setup`, `repetition`, and
+            for each modality m `m_first` (its first record) and `m_length` (frames; 0 when the clip lacks it).
+        modalities: names of the modalities.
+        frame_size: (height, width) of pictures.
+        fingerprint: SHA-256 over shards, index and classes, in hexadecimal.
+    """
+
+    def __init__(self, directory: pathlib.Path, info: dict, index: np.ndarray, sources: dict):
+        self.directory, self.info, self.index = directory, info, index
+        self.name: str = info["name"]
+        self.classes: list[str] = info["classes"]
+        self.modalities: tuple[str, ...] = tuple(info["modalities"])
+        self.frame_size: tuple[int, int] = tuple(info["frame_size"])
+        self.fingerprint: str = info["fingerprint"]
+        self._sources = sources
+
+    @classmethod
+    def open(cls, directory) -> "PreparedDataset":
+        """Opens ROOT/NAME, and checks sizes and counts of files and the whole index; digests are for `verify`.
+
+        Raises:
+            DataError: something is missing, truncated, or contradicts dataset.json.
+        """
+        directory = pathlib.Path(directory)
+        try:
+            info = json.loads((directory / "dataset.json").read_text())
+            index = np.load(directory / "clips.npy", mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError as error:
+            raise DataError(
+                f"no prepared dataset at {directory} ({error.filename} is missing): {_PREPARE}"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{directory}: dataset.json or clips.npy is damaged ({error}): {_PREPARE} again"
+            ) from error
+        try:
+            _check_index(directory, info, index)
+            sources = {
+                name: _open_shards(directory, name, entry) for name, entry in info["modalities"].items()
+            }
+            return cls(directory, info, index, sources)
+        except KeyError as error:
+            raise DataError(f"{directory}/dataset.json lacks {error}: {_PREPARE} again") from error
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def length(self, modality: str) -> np.ndarray:
+        """Frames [clips] of `modality`; 0 where a clip lacks it."""
+        self._source(modality)
+        return self.index[f"{modality}_length"]
+
+    def clip_id(self, row: int) -> str:
+        return self.index["clip"][row].decode()
+
+    def read(self, modality: str, rows: Sequence[int], frames) -> np.ndarray:
+        """Decoded frames of a batch of clips, fetched in one batched read.
+
+        Args:
+            rows: [B] rows of `index`.
+            frames: [B,T] frame numbers within each clip.
+
+        Returns:
+            [B,T,...]: uint8 [H,W,3] for JPEG, uint16 [H,W] for 16-bit PNG, float32 of the modality's shape.
+
+        Raises:
+            DataError: a frame the clip does not have, or a damaged record.
+        """
+        source = self._source(modality)
+        rows, frames = np.asarray(rows, np.int64), np.asarray(frames, np.int64)
+        lengths = self.index[f"{modality}_length"][rows]
+        outside = (frames < 0) | (frames >= lengths[:, None])
+        if outside.any():
+            b, t = np.argwhere(outside)[0]
+            raise DataError(
+                f"{self.name}: clip {self.clip_id(rows[b])} has {lengths[b]} frames of {modality}, "
+                f"frame {frames[b, t]} was asked for"
+            )
+        records = (self.index[f"{modality}_first"][rows][:, None] + frames).ravel()
+        try:
+            # Sorted, so that a clip's neighbouring records are read together.
+            examples = source.__getitems__(records.tolist())
+        except (RuntimeError, ValueError, IndexError, OSError) as error:
+            raise self._unreadable(modality, rows, frames, error) from error
+        entry = self.info["modalities"][modality]
+        out = np.empty((records.size, *entry["shape"]), _DTYPES[entry["kind"]])
+        wanted = frames.ravel()
+        for i, example in enumerate(examples):
+            try:
+                self._decode(modality, entry["kind"], example, rows[i // frames.shape[1]], wanted[i], out[i])
+            except (ValueError, OSError, SyntaxError) as error:
+                where = self._where(modality, rows[i // frames.shape[1]], wanted[i])
+                raise DataError(f"{where}: damaged record ({error})") from error
+        return out.reshape(*frames.shape, *entry["shape"])
+
+    def verify(self) -> list[str]:
+        """Compares every shard's bytes with their digests and re-checks the index; returns what is wrong, a line each."""
+        findings = []
+        for entry in self.info["modalities"].values():
+            for shard in entry["shards"]:
+                with open(self.directory / shard["file"], "rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != shard["sha256"]:
+                        findings.append(
+                            f"{self.directory / shard['file']}: its bytes have changed since it was written"
+                        )
+        try:
+            _check_index(self.directory, self.info, self.index)
+        except DataError as error:
+            findings.append(str(error))
+        return findings
+
+    def _source(self, modality: str):
+        if modality not in self._sources:
+            raise DataError(f"{self.name} has no modality {modality!r}: it has {', '.join(self.modalities)}")
+        return self._sources[modality]
+
+    def _decode(
+        self, modality: str, kind: str, example: bytes, row: int, frame: int, out: np.ndarray
+    ) -> None:
+        feature = _example_class().FromString(example).features.feature
+        clip = feature["clip"].bytes_list.value[0]
+        if clip != self.index["clip"][row] or feature["frame"].int64_list.value[0] != frame:
+            found = f"{clip.decode(errors='replace')}, frame {feature['frame'].int64_list.value[0]}"
+            raise ValueError(f"it belongs to clip {found}")
+        if kind == "floats":
+            out[...] = np.array(feature[modality].float_list.value, np.float32).reshape(out.shape)
+        else:
+            with Image.open(io.BytesIO(feature[modality].bytes_list.value[0])) as picture:
+                out[...] = np.asarray(picture)
+
+    def _unreadable(self, modality, rows, frames, error) -> DataError:
+        """Finds the first record of a failed batch that cannot be read on its own."""
+        source = self._source(modality)
+        for row, numbers in zip(rows, frames, strict=True):
+            for frame in numbers:
+                try:
+                    source[int(self.index[f"{modality}_first"][row] + frame)]
+                except (RuntimeError, ValueError, IndexError, OSError) as single:
+                    return DataError(f"{self._where(modality, row, frame)}: unreadable record ({single})")
+        return DataError(f"{self.name}: {modality} cannot be read ({error})")
+
+    def _where(self, modality: str, row: int, frame: int) -> str:
+        record = int(self.index[f"{modality}_first"][row] + frame)
+        for shard in self.info["modalities"][modality]["shards"]:
+            if record < shard["records"]:
+                break
+            record -= shard["records"]
+        return f"{self.directory / shard['file']}, {modality} of clip {self.clip_id(row)}, frame {frame}"
+
+
+_DTYPES = {"jpeg": np.uint8, "png16": np.uint16, "floats": np.float32}
+
+
+@functools.cache
+def _example_class():
+    # TFDS carries the tf.Example protocol buffer, so TensorFlow is not needed to parse one.
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example
+
+
+def _open_shards(directory: pathlib.Path, modality: str, entry: dict):
+    """One source over all shards. A truncated ArrayRecord opens with no records and no error, hence the checks."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    for shard in entry["shards"]:
+        path = directory / shard["file"]
+        if not path.exists():
+            raise DataError(f"{path} is missing: {_PREPARE} again")
+        if path.stat().st_size != shard["bytes"]:
+            raise DataError(
+                f"{path} is truncated or changed: {path.stat().st_size} of {shard['bytes']} bytes"
+            )
+    try:
+        source = ArrayRecordDataSource([str(directory / shard["file"]) for shard in entry["shards"]])
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"{directory}/{modality}: unreadable shard ({error})") from error
+    if len(source) != entry["records"]:
+        raise DataError(
+            f"{directory}/{modality}: {len(source)} records, dataset.json says {entry['records']}"
+        )
+    return source
+
+
+def _check_index(directory: pathlib.Path, info: dict, index: np.ndarray) -> None:
+    """Labels name a class, and every clip's records exist."""
+    missing = {"clip", "label", "subject", "camera", "setup", "repetition"} - set(index.dtype.names or ())
+    if missing:
+        raise DataError(f"{directory}/clips.npy lacks {', '.join(sorted(missing))}: {_PREPARE} again")
+    wrong = (index["label"] < 0) | (index["label"] >= len(info["classes"]))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"{directory}/clips.npy: clip {index['clip'][row].decode()} has label {index['label'][row]}, "
+            f"there are {len(info['classes'])} classes"
+        )
+    for name, entry in info["modalities"].items():
+        first, length = index[f"{name}_first"], index[f"{name}_length"]
+        wrong = (length < 0) | (first < 0) | (first + length > entry["records"])
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(
+                f"{directory}/clips.npy: clip {index['clip'][row].decode()} points at {name} records {first[row]} to "
+                f"{first[row] + length[row] - 1}, there are {entry['records']}"
+            )
