@@ -1,0 +1,278 @@
+"""The report's pictures, each returned as a data URI; no file is written, nothing is fetched.
+
+Colours are Okabe and Ito's, told apart by all common kinds of colour vision; lines differ by dash as well.
+matplotlib is imported where it is used: it belongs to the extra `demo`, not to the library.
+"""
+
+import base64
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hallujax.errors import UsageError
+
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+VERMILLION, PURPLE, SKY = "#D55E00", "#CC79A7", "#56B4E9"
+GREY, INK, RULE = "#8a8f98", "#24292f", "#d5d9de"
+CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+DASHES = ("-", "--", "-.", ":")
+NOISE_MM = 50.0  # the noise strip's grey scale ends here on both sides
+
+STYLE = {
+    "svg.fonttype": "path",  # looks the same whatever fonts the reader has
+    "svg.hashsalt": "hallujax",  # else every run names the same shapes differently
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+
+
+@contextlib.contextmanager
+def _canvas(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
+    """A figure of that many inches; on leaving, its SVG is the only element of the list."""
+    matplotlib = _matplotlib()
+    uris: list[str] = []
+    with matplotlib.rc_context(STYLE):
+        figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
+        yield figure, uris
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    uris.append(_uri(buffer.getvalue(), "image/svg+xml"))
+
+
+def _matplotlib() -> Any:
+    try:
+        import matplotlib.figure
+    except ImportError as error:
+        raise UsageError("the report needs matplotlib; install it: pip install 'hallujax[demo]'") from error
+    return matplotlib
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def accuracy_bars(bars: Sequence[dict[str, Any]], chance: float | None) -> str:
+    """Horizontal bars, each a dict of `label`, `mean` (fraction or None), `deviation` (or None), `color`."""
+    with _canvas(5.2, 0.34 * len(bars) + 0.65) as (figure, uris):
+        axes = figure.subplots()
+        for y, bar in enumerate(bars):
+            if bar["mean"] is None:
+                axes.text(1, y, "missing", va="center", color=GREY, style="italic")
+                continue
+            mean, deviation = 100 * bar["mean"], 100 * (bar["deviation"] or 0)
+            axes.barh(y, mean, height=0.62, color=bar["color"])
+            if bar["deviation"] is not None:
+                axes.errorbar(mean, y, xerr=deviation, color=INK, capsize=2.5, linewidth=1)
+            axes.text(mean + deviation + 1.2, y, f"{mean:.1f}", va="center")
+        if chance is not None:
+            axes.axvline(100 * chance, color=INK, linestyle=":", linewidth=1)
+            axes.text(100 * chance + 0.6, -0.62, "chance", fontsize=7.5, va="bottom", color=INK)
+        axes.set_yticks(range(len(bars)), [bar["label"] for bar in bars])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(bars) - 0.4, -0.85)
+        axes.set_xlim(0, 108)
+        axes.set_xticks(range(0, 101, 20))
+        axes.set_xlabel("test accuracy (%)")
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+    return uris[0]
+
+
+def learning_curves(
+    training: Sequence[dict[str, Any]],
+    validation: Sequence[dict[str, Any]],
+    *,
+    best_step: int | None,
+    chance: float | None,
+) -> str | None:
+    """Every player's loss terms above, validation accuracy below; None where nothing was logged."""
+    terms = sorted(
+        {
+            key
+            for line in training
+            for key, value in line.items()
+            if "/" in key
+            and key.split("/")[0] not in ("loss", "gradient_norm", "validation")
+            and isinstance(value, int | float)
+        }
+    )
+    if not terms and not validation:
+        return None
+    steps_to_passes = {line["step"]: line["clip_passes"] for line in training if "clip_passes" in line}
+    passes_per_step = max((p / s for s, p in steps_to_passes.items() if s), default=None)
+
+    def x(line: dict[str, Any]) -> float:
+        if passes_per_step is None:
+            return line["step"]
+        return line.get("clip_passes", steps_to_passes.get(line["step"], line["step"] * passes_per_step))
+
+    with _canvas(4.4, 3.5) as (figure, uris):
+        losses, accuracy = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        players = list(dict.fromkeys(term.split("/")[0] for term in terms))
+        for number, term in enumerate(terms):
+            player = term.split("/")[0]
+            sibling = [t for t in terms if t.split("/")[0] == player].index(term)
+            lines = [line for line in training if term in line]
+            losses.plot(
+                [x(line) for line in lines],
+                [line[term] for line in lines],
+                color=CYCLE[number % len(CYCLE)],
+                linestyle=DASHES[(players.index(player) + 2 * sibling) % len(DASHES)],
+                label=term.replace("/", ": "),
+            )
+        losses.set_ylabel("training loss")
+        losses.set_ylim(bottom=min(0.0, losses.get_ylim()[0]) if terms else None)
+        if terms:
+            losses.legend(loc="upper right", ncols=2 if len(terms) > 3 else 1)
+        accuracy.plot(
+            [x(line) for line in validation],
+            [100 * line["validation/accuracy"] for line in validation],
+            color=INK,
+            marker="o",
+            markersize=2.5,
+        )
+        best = [line for line in validation if line["step"] == best_step]
+        if best:
+            at = (x(best[-1]), 100 * best[-1]["validation/accuracy"])
+            accuracy.plot(*at, marker="o", markersize=7, markerfacecolor="none", color=VERMILLION)
+            accuracy.annotate(
+                f"kept: {at[1]:.1f}", at, textcoords="offset points", xytext=(0, -13), ha="center", fontsize=8
+            )
+        if chance is not None:
+            accuracy.axhline(100 * chance, color=INK, linestyle=":", linewidth=1)
+        accuracy.set_ylim(0, 100)
+        accuracy.set_yticks((0, 50, 100))
+        accuracy.set_ylabel("validation (%)")
+        accuracy.set_xlabel("clip-passes of this stage" if passes_per_step else "step")
+        for axes in (losses, accuracy):
+            axes.grid(axis="y")
+        figure.align_ylabels()
+    return uris[0]
+
+
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
+    """[K, K] counts, true class by row: shares of each row in colour, as numbers where there is room."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    number = len(classes)
+    side = min(2.2 + 0.24 * number, 9)
+    with _canvas(side, side) as (figure, uris):
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        if number <= 20:
+            for true, predicted in zip(*np.nonzero(shares >= 0.005), strict=True):
+                share = shares[true, predicted]
+                axes.text(
+                    predicted,
+                    true,
+                    f"{100 * share:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color="white" if share > 0.55 else INK,
+                )
+        size = 8 if number <= 20 else max(3, 160 / number)
+        axes.set_xticks(range(number), classes, rotation=90, fontsize=size)
+        axes.set_yticks(range(number), classes, fontsize=size)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    return uris[0]
+
+
+def class_changes(points: Sequence[float], classes: Sequence[str]) -> str:
+    """Bars to both sides of zero: change of each class's recall in points, largest gain on top."""
+    order = np.argsort(-np.asarray(points), kind="stable")
+    with _canvas(4.8, 0.21 * len(classes) + 0.7) as (figure, uris):
+        axes = figure.subplots()
+        for y, index in enumerate(order):
+            value = points[index]
+            axes.barh(y, value, height=0.66, color=BLUE if value >= 0 else ORANGE)
+            text, side = f"{value:+.0f}".replace("-", "−"), "left" if value >= 0 else "right"
+            axes.annotate(
+                text,
+                (value, y),
+                textcoords="offset points",
+                xytext=(3 if value >= 0 else -3, 0),
+                ha=side,
+                va="center",
+                fontsize=7.5,
+            )
+        reach = max(10.0, 1.2 * float(np.abs(points).max()))
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(len(classes) - 0.4, -0.6)
+        axes.set_yticks(range(len(classes)), [classes[i] for i in order], fontsize=8)
+        axes.tick_params(axis="y", length=0)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_xlabel("change of recall (points)")
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+    return uris[0]
+
+
+def rgb_strip(frames: np.ndarray) -> str:
+    """[T, H, W, 3] uint8 frames side by side."""
+    return _strip(frames)
+
+
+def depth_strip(frames: np.ndarray, near: float, far: float) -> str:
+    """[T, H, W] millimetres side by side: near bright, far dark, pixels without return in vermillion."""
+    return _strip(_color_depth(frames, near, far))
+
+
+def noise_strip(frames: np.ndarray) -> str:
+    """[T, H, W] millimetres: what a 3x3 median takes away, amplified; pixels without return in vermillion.
+
+    Mid-grey is no difference, black and white are NOISE_MM nearer and farther.
+    """
+    valid = np.where(frames > 0, frames.astype(np.float32), np.nan)
+    padded = np.pad(valid, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    # A pixel with a return is in its own window, so the median of a window that matters is never of nothing.
+    residual = np.zeros_like(valid)
+    seen = frames > 0
+    residual[seen] = valid[seen] - np.nanmedian(windows[seen].reshape(-1, 9), axis=-1)
+    grey = np.clip(127.5 + 127.5 * residual / NOISE_MM, 0, 255).astype(np.uint8)
+    return _strip(_mark_no_return(np.repeat(grey[..., None], 3, axis=-1), frames))
+
+
+def depth_scale() -> str:
+    """The depth strip's colours from near to far, 256 x 1 pixels."""
+    return _strip(_color_depth(np.arange(1, 257)[None, None], 1, 256))
+
+
+def _color_depth(frames: np.ndarray, near: float, far: float) -> np.ndarray:
+    share = (frames.astype(np.float32) - near) / max(far - near, 1.0)
+    colors = _matplotlib().colormaps["cividis_r"](np.clip(share, 0, 1), bytes=True)[..., :3]
+    return _mark_no_return(colors, frames)
+
+
+def _mark_no_return(colors: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    mark = np.array([int(VERMILLION[i : i + 2], 16) for i in (1, 3, 5)], np.uint8)
+    return np.where((frames == 0)[..., None], mark, colors)
+
+
+def _strip(frames: np.ndarray, gap: int = 2) -> str:
+    height = frames.shape[1]
+    white = np.full((height, gap, 3), 255, np.uint8)
+    parts = [part for frame in frames for part in (white, frame)][1:]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(parts, axis=1).astype(np.uint8)).save(buffer, "PNG", optimize=True)
+    return _uri(buffer.getvalue(), "image/png")

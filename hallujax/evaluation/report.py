@@ -1,0 +1,327 @@
+"""One self-contained page for a run: what was measured, how it compares, and what it was trained on.
+
+A pure function of the files in the run folder. The page asks the network for nothing: style, figures and
+sample frames are inside it. It needs the extra `demo` (matplotlib, jinja2).
+"""
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hallujax.errors import HallujaxError, UsageError
+from hallujax.evaluation import comparison, figures, runs
+from hallujax.evaluation.comparison import Difference, display
+from hallujax.evaluation.metrics import confusion_matrix
+from hallujax.evaluation.runs import Row, Run, Stage
+
+SAMPLE_CLIPS = 4
+SAMPLE_FRAMES = 5
+
+COLORS = {
+    "rgb": figures.SKY,
+    "ensemble": figures.SKY,
+    "control": figures.ORANGE,
+    "rgb+control": figures.ORANGE,
+    "privileged": figures.BLUE,
+    "other": figures.GREY,
+}
+
+
+def write_report(out: Path) -> Path:
+    """Writes `out`/report.html from what `out` holds, finished or not, and returns its path.
+
+    Raises:
+      UsageError: `out` holds no run, or the extra `demo` is not installed.
+      DataError: its table.json or results.json is not what the format says.
+    """
+    out = Path(out)
+    page = _environment().get_template("report.html").render(_page(runs.read_run(out)))
+    path = out / "report.html"
+    partial = path.with_suffix(".html.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)  # a reader never meets half a page
+    return path
+
+
+def _environment() -> Any:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise UsageError("the report needs jinja2; install it: pip install 'hallujax[demo]'") from error
+    here = resources.files(__package__)
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: here.joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["css"] = here.joinpath("report.css").read_text(encoding="utf-8")
+    environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f} %"
+    environment.filters["count"] = _count
+    environment.filters["duration"] = _duration
+    return environment
+
+
+def _page(run: Run) -> dict[str, Any]:
+    classes = run.classes
+    chance = 1 / len(classes) if classes else None
+    samples = _samples(run)
+    return {
+        "takeaway": comparison.takeaway(run),
+        "facts": _facts(run),
+        "tiles": _tiles(run),
+        "rows": _table(run),
+        "several_seeds": any(len(row.accuracies) > 1 for row in run.rows),
+        "bars": figures.accuracy_bars(_bars(run), chance) if run.rows else None,
+        "samples": samples,
+        "noise_mm": int(figures.NOISE_MM),
+        "curves": _curves(run, chance),
+        "confusion": _confusion(run),
+        "stages": run.stages,
+        "settings": list(_flatten(run.settings)),
+        "command": run.table.get("command"),
+        "seconds": run.table.get("seconds"),
+        "problems": run.problems,
+    }
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    data = run.settings.get("config", {}).get("data", {})
+    counts = sorted({len(stage.test.clip) for stage in run.stages if stage.test is not None})
+    facts = [
+        ("dataset", run.table.get("dataset") or data.get("dataset")),
+        ("protocol", str(run.table.get("protocol") or data.get("protocol") or "").replace("_", "-")),
+        ("preset", run.table.get("preset")),
+        ("classes", len(run.classes)),
+        ("test clips", " / ".join(map(str, counts))),
+        ("seeds", len(run.seeds)),
+        ("time", _duration(run.table["seconds"]) if run.table.get("seconds") else None),
+    ]
+    return [(name, str(fact)) for name, fact in facts if fact]
+
+
+def _tiles(run: Run) -> list[dict[str, Any]]:
+    """The few numbers a reader came for: the references and the best model taught by depth."""
+    tiles = []
+    for wanted in ("rgb", "ensemble", "control", "rgb+control", "privileged"):
+        for row in comparison.rows_by_role(run, wanted)[:1]:
+            tiles.append(
+                {"label": display(row.method), "mean": row.mean, "color": COLORS[wanted], "role": wanted}
+            )
+    return tiles
+
+
+def _bars(run: Run) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": display(row.method),
+            "mean": row.mean,
+            "deviation": row.deviation,
+            "color": COLORS.get(comparison.role(row), figures.GREY),
+        }
+        for row in run.rows
+    ]
+
+
+def _table(run: Run) -> list[dict[str, Any]]:
+    ensemble = next(iter(comparison.rows_by_role(run, "ensemble")), None)
+    return [
+        {
+            "row": row,
+            "name": display(row.method),
+            "role": comparison.role(row),
+            "tested_on": " + ".join(_modality(name) for name in row.test_modalities) or "–",
+            "accuracy": _accuracy(row),
+            "difference": _difference(comparison.compare(run, row, ensemble))
+            if ensemble is not None and row is not ensemble
+            else None,
+            "is_reference": row is ensemble,
+        }
+        for row in run.rows
+    ]
+
+
+def _accuracy(row: Row) -> str:
+    if row.mean is None:
+        return "missing"
+    spread = "" if row.deviation is None else f" ± {100 * row.deviation:.1f}"
+    return f"{100 * row.mean:.1f}{spread}"
+
+
+def _difference(difference: Difference | None) -> dict[str, str] | None:
+    if difference is None:
+        return None
+    interval = "" if difference.low is None else f"{_signed(difference.low)} to {_signed(difference.high)}"
+    return {"points": _signed(difference.points), "interval": interval}
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 1) + 0.0:+.1f}".replace("-", "\u2212")
+
+
+def _modality(name: str) -> str:
+    return name.upper() if len(name) <= 3 else name
+
+
+def _curves(run: Run, chance: float | None) -> list[dict[str, Any]]:
+    """One entry a seed: its stages, each with the curves' picture, or None where nothing was logged."""
+    return [
+        {
+            "seed": seed,
+            "stages": [
+                {
+                    "stage": stage,
+                    "figure": figures.learning_curves(
+                        stage.training,
+                        stage.validation,
+                        best_step=stage.info.get("best_step"),
+                        chance=chance,
+                    ),
+                    "networks": _networks(stage),
+                }
+                for stage in run.stages
+                if stage.seed == seed
+            ],
+        }
+        for seed in sorted({stage.seed for stage in run.stages})
+    ]
+
+
+def _networks(stage: Stage) -> list[str]:
+    """One phrase a network: what it sees, whose loss it descends, what it started from."""
+    info = stage.info
+    sees, players, origins = (info.get(key) or {} for key in ("networks", "players", "init_from"))
+    phrases = []
+    for network in dict.fromkeys([*sees, *players]):
+        parts = [f"sees {_modality(sees[network])}"] if sees.get(network) else []
+        parts.append(f"player {players[network]}" if network in players else "frozen")
+        if network in origins:
+            source, its_network = origins[network]
+            parts.append(f"starts from {source}" + (f" ({its_network})" if its_network != source else ""))
+        phrases.append(f"{network}: {', '.join(parts)}")
+    return phrases
+
+
+def _confusion(run: Run) -> dict[str, Any] | None:
+    """RGB alone beside the best other system tested on RGB, summed over their seeds; None without both."""
+    plain = next(iter(comparison.rows_by_role(run, "rgb")), None)
+    others = [
+        row
+        for row in run.rows
+        if row.mean is not None
+        and row.test_modalities == ("rgb",)
+        and row is not plain
+        and run.predictions(row)
+    ]
+    if plain is None or not others or not run.predictions(plain):
+        return None
+    best = max(others, key=lambda row: row.mean)
+    classes = run.classes
+    counts = [
+        sum(confusion_matrix(p.logits, p.label) for p in run.predictions(row).values())
+        for row in (plain, best)
+    ]
+    recalls = [np.diag(c) / np.maximum(c.sum(axis=1), 1) for c in counts]
+    points = 100 * (recalls[1] - recalls[0])
+    return {
+        "names": (display(plain.method), display(best.method)),
+        "matrices": [figures.confusion_matrix(c, classes) for c in counts],
+        "changes": figures.class_changes(points, classes),
+        "better": int((points > 0).sum()),
+        "worse": int((points < 0).sum()),
+        "same": int((points == 0).sum()),
+    }
+
+
+def _samples(run: Run) -> dict[str, Any]:
+    """Strips of the first test clip of a few classes, evenly spread: no result takes part in the choice."""
+    folders = sorted(path for path in (run.folder / "data").glob("*") if path.is_dir())
+    if not folders:
+        return {"clips": [], "reason": "no prepared dataset lies in this run folder (data/)"}
+    try:
+        return _sample_strips(run, folders[0])
+    except HallujaxError as error:
+        return {"clips": [], "reason": str(error)}
+
+
+def _sample_strips(run: Run, folder: Path) -> dict[str, Any]:
+    from hallujax.data.records import PreparedDataset  # a report without data needs no data readers
+
+    dataset = PreparedDataset.open(folder)
+    index, classes = dataset.index, list(dataset.classes)
+    tested = {clip for stage in run.stages if stage.test is not None for clip in stage.test.clip.tolist()}
+    lengths = np.minimum(dataset.length("rgb"), dataset.length("depth"))
+    usable = (lengths > 0) & (np.isin(index["clip"], list(tested)) if tested else True)
+    present = [label for label in range(len(classes)) if (usable & (index["label"] == label)).any()]
+    if not present:
+        return {"clips": [], "reason": f"no clip in {folder.name} has both RGB and depth"}
+    spread = np.unique(np.linspace(0, len(present) - 1, min(SAMPLE_CLIPS, len(present))).round().astype(int))
+    rows = np.array([np.flatnonzero(usable & (index["label"] == present[i]))[0] for i in spread])
+    frames = [np.linspace(0, lengths[row] - 1, SAMPLE_FRAMES).astype(int) for row in rows]
+    rgb, depth = dataset.read("rgb", rows, frames), dataset.read("depth", rows, frames)
+    near, far = np.percentile(depth[depth > 0], [2, 98]) if (depth > 0).any() else (0.0, 1.0)
+    return {
+        "reason": None,
+        "near": f"{near / 1000:.1f}",
+        "far": f"{far / 1000:.1f}",
+        "scale": figures.depth_scale(),
+        "clips": [
+            {
+                "class": classes[int(index["label"][row])],
+                "clip": _text(index["clip"][row]),
+                "rgb": figures.rgb_strip(rgb[i]),
+                "depth": figures.depth_strip(depth[i], near, far),
+                "noise": figures.noise_strip(depth[i]),
+                "no_return": f"{100 * float((depth[i] == 0).mean()):.1f}",
+                "answers": _answers(run, index["clip"][row], classes),
+            }
+            for i, row in enumerate(rows)
+        ],
+    }
+
+
+def _answers(run: Run, clip: Any, classes: list[str]) -> list[dict[str, Any]]:
+    """What depth, RGB alone and the best model taught by depth say of a clip, each in its first seed."""
+    depth_alone = [row for row in run.rows if row.test_modalities == ("depth",) and row.mean is not None]
+    wanted = [*depth_alone[:1], *comparison.rows_by_role(run, "rgb")[:1]]
+    wanted += comparison.rows_by_role(run, "privileged")[:1]
+    answers = []
+    for row in wanted:
+        for _, predictions in sorted(run.predictions(row).items())[:1]:
+            for place in np.flatnonzero(predictions.clip == clip)[:1]:
+                said = int(predictions.logits[place].argmax())
+                right = said == predictions.label[place]
+                answers.append({"method": display(row.method), "class": classes[said], "right": right})
+    return answers
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(settings, dict) and settings:
+        for key, value in settings.items():
+            yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(settings, list):
+        yield prefix, ", ".join(map(str, settings))
+    else:
+        yield prefix, str(settings)
+
+
+def _count(number: int | None) -> str:
+    return "–" if number is None else f"{number:,}".replace(",", "\u202f")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
