@@ -12,7 +12,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @contextlib.contextmanager
-def browse(path, *, width, height, scripts=True):
+def browse(path, *, width, height):
     """A `Page` that shows the file `path` in a window of that many CSS pixels."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         to_read, to_write = os.pipe()
@@ -25,7 +25,7 @@ def browse(path, *, width, height, scripts=True):
             "--remote-debugging-pipe",
         ]
         # chromium reads commands from descriptor 3 and answers on 4; Popen hands on no others by number.
-        command = 'exec "$0" "$@" 3<&%d 4>&%d' % (to_read, from_write)
+        command = f'exec "$0" "$@" 3<&{to_read} 4>&{from_write}'
         browser = subprocess.Popen(
             ["bash", "-c", command, CHROMIUM, *flags, f"--user-data-dir={profile}", "about:blank"],
             pass_fds=(to_read, from_write),

@@ -1,0 +1,239 @@
+import base64
+import io
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from headless_chromium import CHROMIUM, browse
+from PIL import Image
+from synthetic_run import write_run
+
+from hallujax.errors import DataError, UsageError
+from hallujax.evaluation import comparison, figures, runs
+from hallujax.evaluation.report import write_report
+from hallujax.evaluation.runs import Row
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def report(whole_run):
+    return write_report(whole_run)
+
+
+def text_of(path):
+    page = re.sub(r"<style>.*?</style>|<[^>]*>", " ", path.read_text(), flags=re.S)
+    return re.sub(r"\s+", " ", page)
+
+
+def rows(**means):
+    roles = {"ensemble": "ensemble", "control": "rgb+control", "admd": "privileged", "step4": "privileged"}
+    return [
+        Row(name, ("rgb",), {"0": mean}, mean, None, role=roles[name]) for name, mean in means.items() if mean
+    ]
+
+
+def run_of(table_rows):
+    return runs.Run(None, {}, table_rows, [], {}, [])
+
+
+# What the numbers say
+
+
+def test_takeaway_names_both_references_with_their_gaps():
+    sentence = comparison.takeaway(run_of(rows(ensemble=0.4, control=0.65, admd=0.61, step4=0.58)))
+    assert sentence.startswith("ADMD, the best of 2 RGB-only models taught by depth, got 61.0 % right:")
+    assert "21.0 points above the RGB ensemble (40.0 %)" in sentence
+    assert "4.0 points below RGB + control (65.0 %)" in sentence
+    assert "one seed" in sentence
+
+
+def test_takeaway_says_level_when_it_is_and_missing_when_it_is():
+    assert "level with the RGB ensemble" in comparison.takeaway(run_of(rows(ensemble=0.6, admd=0.6)))
+    assert "the control is missing" in comparison.takeaway(run_of(rows(ensemble=0.6, admd=0.6)))
+    assert "nothing is compared yet" in comparison.takeaway(run_of(rows(ensemble=0.6, control=0.7)))
+
+
+def test_takeaway_counts_seeds_and_admits_what_the_clips_cannot_tell(tmp_path):
+    run = runs.read_run(write_run(tmp_path, seeds=(0, 1, 2), data=False))
+    sentence = comparison.takeaway(run)
+    assert "mean of 3 seeds" in sentence
+    best, reference = (comparison.rows_by_role(run, role)[0] for role in ("privileged", "rgb+control"))
+    difference = comparison.compare(run, best, reference)
+    assert difference.low < difference.points < difference.high
+    assert ("within the noise of the test clips" in sentence) == (not difference.separated)
+
+
+def test_paired_bootstrap_against_closed_forms():
+    draw = np.random.default_rng(3)
+    first, second = draw.random(400) < 0.7, draw.random(400) < 0.6
+    found = comparison.paired_bootstrap(first, second)
+    gap = first.astype(float) - second
+    assert found.points == pytest.approx(100 * gap.mean())
+    # The mean of N draws is close to normal with standard error std / sqrt(N).
+    half = 1.96 * 100 * gap.std() / 20
+    assert found.low == pytest.approx(found.points - half, abs=0.5)
+    assert found.high == pytest.approx(found.points + half, abs=0.5)
+    # Pairing: two systems right on the same clips differ by nothing, however few the clips.
+    same = comparison.paired_bootstrap(first[:5], first[:5])
+    assert (same.points, same.low, same.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "tested_on", "role"),
+    [
+        ("rgb", ("rgb",), "rgb"),
+        ("RGB alone", ("rgb",), "rgb"),
+        ("rgb_ensemble", ("rgb",), "ensemble"),
+        ("control", ("rgb",), "control"),
+        ("RGB from depth, cross-entropy only", ("rgb",), "control"),
+        ("RGB + control", ("rgb",), "rgb+control"),
+        ("hallucination_rgb", ("rgb",), "privileged"),
+        ("ADMD hallucination alone", ("rgb",), "privileged"),
+        ("two_stream", ("rgb", "depth"), "other"),
+        ("depth", ("depth",), "other"),
+    ],
+)
+def test_roles(method, tested_on, role):
+    assert comparison.role(Row(method, tested_on, {}, None, None)) == role
+
+
+def test_fused_rows_are_compared_by_their_mean_logits(whole_run):
+    run = runs.read_run(whole_run)
+    ensemble = next(row for row in run.rows if row.method == "rgb_ensemble")
+    fused = run.predictions(ensemble)["0"]
+    members = [
+        np.load(whole_run / "seed0" / name / "predictions_test.npz")["logits"] for name in ("rgb", "rgb2")
+    ]
+    np.testing.assert_allclose(fused.logits, np.mean(members, axis=0), rtol=1e-6)
+    assert fused.accuracy == ensemble.mean
+    assert run.problems == []
+
+
+# What is missing or wrong is said
+
+
+def test_unfinished_missing_and_damaged_stages_are_named(tmp_path):
+    write_run(tmp_path, stages=("rgb", "rgb2", "control", "admd"), data=False)
+    (tmp_path / "seed0" / "admd" / "stage.json").unlink()
+    (tmp_path / "seed0" / "rgb2" / "predictions_test.npz").write_bytes(b"not a zip")
+    with (tmp_path / "seed0" / "rgb" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1050, "rgb/c')  # cut off by a kill: normal, and no reason to lose the rest
+    page = text_of(write_report(tmp_path))
+    assert "seed 0, stage admd is unfinished" in page
+    assert "seed 0, stage rgb2: predictions_test.npz cannot be read" in page
+    assert "stage depth, which control starts from, has no folder here" in page
+    assert "no prepared dataset lies in this run folder" in page
+    run = runs.read_run(tmp_path)
+    states = {stage.name: stage.state for stage in run.stages}
+    assert states == {
+        "rgb": "finished",
+        "rgb2": "not evaluated",
+        "control": "finished",
+        "admd": "unfinished",
+        "depth": "missing",
+    }
+    assert len(next(stage for stage in run.stages if stage.name == "rgb").training) == 20
+    assert page.count("missing") >= 4  # rows of the table that no stage fills
+
+
+def test_a_table_that_contradicts_the_predictions_is_pointed_out(tmp_path):
+    write_run(tmp_path, data=False)
+    table = json.loads((tmp_path / "table.json").read_text())
+    table["rows"][1]["accuracies"]["0"] = 0.99
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    (problem,) = runs.read_run(tmp_path).problems
+    assert problem.startswith("rgb, seed 0: the table says 99.00 %, the stored predictions give")
+
+
+def test_a_single_working_folder_without_a_table_reports_what_it_has(tmp_path):
+    write_run(tmp_path, stages=("rgb", "rgb2"), data=False)
+    (tmp_path / "run.json").rename(tmp_path / "seed0" / "run.json")
+    page = text_of(write_report(tmp_path / "seed0"))
+    assert "RGB ensemble" in page and "table.json is not there" in page
+    found = {row.method: row.mean for row in runs.read_run(tmp_path / "seed0").rows}
+    stated = {row.method: row.mean for row in runs.read_run(tmp_path).rows if row.mean is not None}
+    assert found == stated and set(found) == {"rgb", "rgb_ensemble"}
+
+
+def test_folders_that_hold_no_run_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="holds no run"):
+        write_report(tmp_path)
+    with pytest.raises(UsageError, match="no run folder at"):
+        write_report(tmp_path / "absent")
+    (tmp_path / "table.json").write_text('{"rows": [{"method": "rgb"}]}')
+    with pytest.raises(
+        DataError, match=r"table.json is not a table of results \(KeyError\('test_modalities'\)\)"
+    ):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
+def test_a_missing_extra_is_named(whole_run, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=rf"needs {package}; install it: pip install 'hallujax\[demo\]'"):
+        write_report(whole_run)
+
+
+# The page
+
+
+def test_the_page_is_a_function_of_the_files(report):
+    before = report.read_bytes()
+    assert write_report(report.parent).read_bytes() == before
+
+
+def test_the_page_holds_every_row_curve_and_sample(report):
+    page, text = report.read_text(), text_of(report)
+    for name in ("Depth", "RGB ensemble", "Two stream", "Hallucination RGB", "ADMD two stream"):
+        assert name in text
+    assert "73.42" in text and "mean of the logits" in text and "hallujax demo --out demo" in text
+    assert page.count('alt="Losses and validation accuracy') == 8
+    assert page.count('alt="Five RGB frames of') == 3
+    assert page.count('alt="Confusion matrix of') == 2
+    assert "2.2 m" in text and "3.4 m" in text  # the disc and the wall of the synthetic clips
+
+
+def test_names_from_files_are_escaped(tmp_path):
+    write_run(tmp_path, classes=("<script>alert(1)</script>", "b", "c"), data=False)
+    table = json.loads((tmp_path / "table.json").read_text())
+    table["rows"][0]["note"] = "<img src=x onerror=alert(1)>"
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    page = write_report(tmp_path).read_text()
+    assert "<script" not in page and "<img src=x" not in page and "&lt;img src=x" in page
+
+
+def test_no_return_pixels_are_marked_in_both_depth_strips():
+    depth = np.full((2, 8, 8), 2000, np.uint16)
+    depth[:, 2:4, 3] = 0
+    mark = np.array([0xD5, 0x5E, 0x00])
+    for uri in (figures.depth_strip(depth, 1000, 3000), figures.noise_strip(depth)):
+        assert (decode(uri) == mark).all(axis=-1).sum() == 4
+    # Noise: a pixel 25 mm behind its neighbours is half-way from mid-grey to white, the others are mid-grey.
+    depth[0, 6, 6] += 25
+    pixels = decode(figures.noise_strip(depth))
+    assert pixels[6, 6, 0] == 191 and pixels[0, 0, 0] == 127
+
+
+def decode(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (apt-get install chromium)")
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (360, 740)])
+def test_in_a_browser(report, width, height):
+    with browse(report, width=width, height=height) as page:
+        assert page.evaluate("innerWidth") == width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # Nothing sticks out of the page inside a clipped or scrolling box either.
+        boxes = "[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect().right)"
+        assert page.evaluate(f"Math.max(...{boxes})") <= width
+        broken = "[...document.images].filter(image => !image.naturalWidth).length"
+        assert page.evaluate(broken) == 0 and page.evaluate("document.images.length") > 15
+        assert [url for url in page.requests if not url.startswith("data:")] == [report.resolve().as_uri()]
+        assert page.complaints == []
