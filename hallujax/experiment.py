@@ -93,10 +93,17 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class System:
-    """A row of the table: one stage's prediction, or the mean of several stages' clip logits."""
+    """A row of the table.
+
+    Attributes:
+      name: of the row.
+      stages: whose clip logits are averaged.
+      published: `(table, method)` of the row in `evaluation/published.csv`, or two empty strings.
+    """
 
     name: str
     stages: tuple[str, ...]
+    published: tuple[str, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,11 +200,14 @@ def read_config(config: ConfigDict) -> Experiment:
     Raises:
       UsageError: naming a key that is unknown, missing or of an impossible value.
     """
-    raw = config.copy_and_resolve_references().to_dict()
+    raw = _plain(config)
     stages = {name: _read_stage(name, stage) for name, stage in raw.pop("stages", {}).items()}
     if not stages:
         raise UsageError("the configuration declares no stages")
-    systems = [System(name=name, stages=tuple(members)) for name, members in raw.pop("systems", {}).items()]
+    systems = [
+        _read(System, {"name": name} | {key: tuple(value) for key, value in row.items()}, f"systems.{name}")
+        for name, row in raw.pop("systems", {}).items()
+    ]
     for system in systems:
         if unknown := set(system.stages) - set(stages):
             raise UsageError(f"system {system.name!r} needs the stages {sorted(unknown)}, which are not declared")
@@ -209,6 +219,11 @@ def read_config(config: ConfigDict) -> Experiment:
     )
     experiment.order()
     return experiment
+
+
+def _plain(config: ConfigDict) -> dict[str, Any]:
+    """A ConfigDict as dicts, references resolved, in the order of declaration (`to_dict` sorts)."""
+    return {k: _plain(config[k]) if isinstance(config[k], ConfigDict) else config[k] for k in config.keys()}
 
 
 def _read_stage(name: str, raw: dict[str, Any]) -> Stage:

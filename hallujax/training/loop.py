@@ -35,7 +35,9 @@ from hallujax.training.warm_start import warm_start, warm_start_from_imagenet
 def build_method(stage: Stage, num_classes: int) -> methods.Method:
     """The method that a stage declares, for a dataset of so many classes."""
     try:
-        stream = VideoResNet(num_classes=num_classes, **stage.model)
+        model = dict(stage.model)
+        model["bottleneck"] = model["bottleneck"] or None
+        stream = VideoResNet(num_classes=num_classes, **model)
     except TypeError as error:
         raise UsageError(f"stages.{stage.name}.model: {error}") from error
     return methods.build(stage.method, stream, stage.options)

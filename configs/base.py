@@ -1,0 +1,144 @@
+"""Every configuration key, once, with what it means; the other files here say which stages there are.
+
+A file in this folder is used as `--config=configs/FILE.py:DATASET,PROTOCOL`, and any key is overridden by
+`--config.KEY=VALUE`. Keys under `training` are the defaults of every stage; `--config.stages.NAME.KEY=VALUE` changes one
+stage alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+DATASETS = ("mocap_rgbd",)
+PRESETS = ("", "paper", "authors_code")
+
+
+def parse(arguments: str) -> tuple[str, str, str]:
+    """`DATASET,PROTOCOL[,PRESET]` as its three parts.
+
+    The presets say what to do where sources disagree: `paper` follows the slides, `authors_code` the released TensorFlow
+    code. Without one the values are hallujax's own, chosen on validation data for small networks from scratch.
+    """
+    dataset, protocol, preset = (*arguments.split(","), "", "")[:3]
+    if dataset not in DATASETS:
+        raise ValueError(f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}")
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS[1:])}")
+    return dataset, protocol or "cross_subject", preset
+
+
+def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
+    """The keys that all configurations share; `arguments` as in `parse`."""
+    dataset, protocol, preset = parse(arguments)
+    config = ConfigDict()
+    config.seed = 0  # of everything random
+    config.imagenet_weights = ""  # path of a torchvision-named .safetensors; needed by init_from=("imagenet", "")
+    config.log_every = 10  # updates between two lines of metrics.jsonl
+    config.checkpoint_every = 0  # updates between checkpoints, beside those at each validation
+
+    config.data = ConfigDict()
+    config.data.directory = "data/standard"  # holds the prepared datasets, a folder each
+    config.data.dataset = dataset
+    config.data.protocol = protocol  # cross_subject or cross_view
+    config.data.frames = 5  # T, of every clip (both papers)
+    config.data.sampling = "mixed"  # training: uniform or random frames with probability one half each
+    config.data.short_clips = "repeat"  # clips of fewer frames: repeat or refuse
+    config.data.evaluation_batch_size = 32  # clips
+    config.data.threads = 1  # that read ahead
+
+    config.transforms = ConfigDict()
+    config.transforms.flip = 0.5  # probability of a horizontal flip, one draw a clip
+    config.transforms.shift = 4  # pixels; the released code has none
+    config.transforms.rgb_normalization = "imagenet"  # imagenet, vgg or none
+    config.transforms.depth_encoding = "grey"  # grey, jet or metres
+    config.transforms.depth_near = 1500.0  # millimetres, range of the encoding
+    config.transforms.depth_far = 5500.0
+
+    config.training = ConfigDict()
+    config.training.model = ConfigDict()  # VideoResNet's arguments
+    config.training.model.stage_sizes = (2, 2, 2, 2)  # ResNet-50 is (3, 4, 6, 3), width 64
+    config.training.model.width = 16
+    config.training.model.bottleneck = 128  # features before the classifier; 0 for none
+    config.training.model.temporal_kernel = 5  # frames
+    config.training.model.temporal_init = "identity"  # or authors_code, which is not one
+    config.training.model.layout = "torchvision"  # or slim
+    config.training.optimizer = ConfigDict()
+    config.training.optimizer.name = "adam"  # or sgd
+    config.training.optimizer.learning_rate = 1e-3
+    config.training.optimizer.schedule = "cosine"  # or constant
+    config.training.optimizer.warmup = 0.05  # fraction of the steps
+    config.training.optimizer.momentum = 0.9  # sgd's
+    config.training.optimizer.weight_decay = 0.0  # the released code declares 1e-4 and never applies it
+    config.training.optimizer.clip = 0.0  # largest gradient norm of a player; 0 for none
+    config.training.plateau = ConfigDict()
+    config.training.plateau.patience = 0  # evaluations without a better score before the learning rate falls; 0 never
+    config.training.plateau.factor = 0.1  # of the learning rate
+    config.training.plateau.drops = 1  # and the plateau after so many ends the stage
+    config.training.epochs = 30.0  # the most that a stage trains
+    config.training.batch_size = 16  # clips, over all devices
+    config.training.evaluations = 10  # on validation data, over the stage
+    config.training.select = "best"  # or last
+
+    if preset == "authors_code":
+        config.transforms.shift = 0
+        config.transforms.rgb_normalization = "vgg"
+        config.training.model.temporal_kernel = 3
+        config.training.model.temporal_init = "authors_code"
+        config.training.model.layout = "slim"
+        config.training.optimizer.schedule = "constant"
+        config.training.optimizer.warmup = 0.0
+        config.training.batch_size = 5
+        config.training.epochs = 40.0
+        config.training.evaluations = 40
+    elif preset == "paper":
+        config.transforms.shift = 0
+        config.training.model.bottleneck = 0  # ADMD's depth stream has one: configs/admd.py
+        config.training.optimizer.name = "sgd"
+        config.training.optimizer.learning_rate = 1e-2  # not stated
+        config.training.optimizer.schedule = "constant"
+        config.training.optimizer.warmup = 0.0
+        config.training.plateau.patience = 5  # "until validation accuracy reaches a plateau": how long is not stated
+        config.training.epochs = 100.0
+        config.training.evaluations = 100
+
+    config.stages = ConfigDict(sort_keys=False)
+    config.systems = ConfigDict(sort_keys=False)  # rows of the table, in order
+    return config
+
+
+def stage(
+    config: ConfigDict,
+    method: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    init_from: Mapping[str, tuple[str, str]] | None = None,
+    learning_rates: Mapping[str, float] | None = None,
+    rounds: tuple[tuple[str, ...], ...] = (),
+) -> ConfigDict:
+    """One stage: `method` with its `options`, started from other stages' networks, on the defaults of `config.training`.
+
+    The defaults are followed until overridden: `--config.training.epochs=5` reaches every stage that does not say
+    otherwise.
+    """
+    block = _following(config.training)
+    block.method = method
+    block.options = ConfigDict(dict(options or {}))
+    block.init_from = ConfigDict({network: tuple(source) for network, source in (init_from or {}).items()})
+    block.optimizer.learning_rates = ConfigDict(dict(learning_rates or {}))  # {player: learning rate}
+    block.rounds = rounds  # which players move together, in order; empty for all at once
+    return block
+
+
+def system(*stages: str, published: tuple[str, str] = ("", "")) -> ConfigDict:
+    """A row of the table: the mean of the stages' clip logits; `published` is (table, method) of its figure there."""
+    return ConfigDict({"stages": stages, "published": published})
+
+
+def _following(block: ConfigDict) -> ConfigDict:
+    return ConfigDict(
+        {
+            key: _following(value) if isinstance(value, ConfigDict) else block.get_ref(key).identity()
+            for key, value in block.items()
+        }
+    )

@@ -1,0 +1,15 @@
+"""Every system of this folder on one set of streams: the table.
+
+    hallujax train --config=configs/table.py:mocap_rgbd,cross_subject --workdir=runs/table
+"""
+
+from ml_collections import ConfigDict
+
+from configs import admd, base, hallucination, streams, two_stream
+
+
+def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
+    config = base.get_config(arguments)
+    for part in (streams, two_stream, hallucination, admd):
+        part.add(config, base.parse(arguments)[2])
+    return config

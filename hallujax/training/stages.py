@@ -1,0 +1,134 @@
+"""The stage graph: trains what a target needs, skips what is done, continues what is half done."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from hallujax.console import Console
+from hallujax.data.protocols import split
+from hallujax.data.records import PreparedDataset
+from hallujax.errors import UsageError
+from hallujax.experiment import Experiment, Stage
+from hallujax.training.loop import StageTraining
+
+PACKAGES = ("hallujax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+
+
+def is_done(directory: pathlib.Path) -> bool:
+    """Whether a stage's folder holds a finished stage: `stage.json` is written last."""
+    return (directory / "stage.json").exists()
+
+
+def work_left(experiment: Experiment, workdir: pathlib.Path, clips: int) -> tuple[float, float]:
+    """Clip-passes of all stages, and of those that are finished already."""
+    passes = {s.name: s.steps(clips) * s.batch_size for s in experiment.order()}
+    done = sum(passes[name] for name in passes if is_done(workdir / name))
+    return sum(passes.values()), done
+
+
+def train(experiment: Experiment, workdir: pathlib.Path, console: Console | None = None) -> None:
+    """Trains every stage of an experiment in its order.
+
+    Args:
+      experiment: what to train.
+      workdir: one folder a stage is made in it.
+      console: counts clip-passes; one of its own if none is given.
+
+    Raises:
+      UsageError: if a stage's folder was made by other settings, naming the first that differs.
+      HallujaxError: as `StageTraining.run`.
+    """
+    dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
+    splits = split(dataset, experiment.data.protocol)
+    workdir.mkdir(parents=True, exist_ok=True)
+    stages = experiment.order()
+    for stage in stages:
+        _claim(experiment, stage, dataset, workdir)
+    _write_json(workdir / "run.json", describe_run(experiment, dataset))
+    if console is None:
+        total, done = work_left(experiment, workdir, len(splits["train"]))
+        with Console(total, done=done) as console:
+            _train_all(experiment, stages, dataset, splits, workdir, console)
+    else:
+        _train_all(experiment, stages, dataset, splits, workdir, console)
+
+
+def _train_all(
+    experiment: Experiment,
+    stages: Sequence[Stage],
+    dataset: PreparedDataset,
+    splits: dict[str, Any],
+    workdir: pathlib.Path,
+    console: Console,
+) -> None:
+    for stage in stages:
+        if is_done(workdir / stage.name):
+            console.say(f"{stage.name}: done already")
+            continue
+        training = StageTraining(experiment, stage, dataset, splits, workdir, console)
+        clips = len(splits["train"])
+        console.say(f"{stage.name}: {stage.method}, {training.steps} steps of {stage.batch_size} of {clips} clips")
+        training.run()
+
+
+def _claim(experiment: Experiment, stage: Stage, dataset: PreparedDataset, workdir: pathlib.Path) -> None:
+    """Writes what a stage is made from into its folder, or checks that it is the same."""
+    path = workdir / stage.name / "config.json"
+    identity = experiment.identity(stage.name) | {"dataset_fingerprint": dataset.fingerprint}
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_json(path, identity)
+        return
+    there, here = _flat(json.loads(path.read_text())), _flat(identity)
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            raise UsageError(
+                f"{path.parent} was made with {key}={there.get(key)!r}, now it is {here.get(key)!r}: "
+                "use another --workdir, or remove that folder"
+            )
+
+
+def describe_run(experiment: Experiment, dataset: PreparedDataset) -> dict[str, Any]:
+    """What made a run: configuration, revision, versions, devices, dataset."""
+    return {
+        "config": json.loads(json.dumps(dataclasses.asdict(experiment))),
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, "preset": dataset.info.get("preset")},
+        "revision": _revision(),
+        "versions": {package: metadata.version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [str(device) for device in jax.devices()],
+        "cores": os.cpu_count(),
+    }
+
+
+def _revision() -> str:
+    """The git revision of the checkout hallujax is imported from, with `+changes` if the tree differs; or `unknown`."""
+    try:
+        root = pathlib.Path(__file__).parents[2]
+        run = {"cwd": root, "capture_output": True, "text": True, "timeout": 10, "check": True}
+        revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **run).stdout.strip()
+        changes = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **run).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return f"{revision}+changes" if changes else revision
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(partial, path)
