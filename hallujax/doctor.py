@@ -132,7 +132,7 @@ def _package(requirement: Any, status: str, remedy: str, purpose: str = "") -> C
 
 
 def _requirements(package: str) -> Iterator[tuple[Any, str | None]]:
-    """(requirement, its extra or None) that apply on this machine; a package's extras of itself are left out."""
+    """(requirement, its extra or None) that apply here; extras made of other extras are left out."""
     from packaging.requirements import Requirement
 
     extras = importlib.metadata.metadata(package).get_all("Provides-Extra") or []
