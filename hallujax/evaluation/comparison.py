@@ -99,14 +99,6 @@ def _correct(predictions: Predictions) -> np.ndarray:
     return predictions.logits.argmax(axis=-1) == predictions.label
 
 
-def display(name: str) -> str:
-    """A row's name for readers: `rgb_ensemble` is "RGB ensemble"; a name with capitals or spaces stays."""
-    if not re.fullmatch(r"[a-z0-9_]+", name):
-        return name
-    words = [word.upper() if word in ("rgb", "admd") else word for word in name.split("_")]
-    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
-
-
 def takeaway(run: Run) -> str:
     """Computed: did an RGB-only model taught by depth beat the RGB ensemble and RGB + control?"""
     taught = rows_by_role(run, "privileged")
@@ -126,7 +118,7 @@ def takeaway(run: Run) -> str:
             clauses.append(f"{name} is missing here")
     seeds = len(best.accuracies)
     extent = f"mean of {seeds} seeds" if seeds > 1 else "one seed; another may differ"
-    got = f"{display(best.method)}{chosen} got {100 * best.mean:.1f} % right"
+    got = f"{best.method}{chosen} got {100 * best.mean:.1f} % right"
     return f"{got}: {', and '.join(clauses)} ({extent})."
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from hallujax.errors import HallujaxError, UsageError
 from hallujax.evaluation import comparison, figures, runs
-from hallujax.evaluation.comparison import Difference, display
+from hallujax.evaluation.comparison import Difference
 from hallujax.evaluation.metrics import confusion_matrix
 from hallujax.evaluation.runs import Row, Run, Stage
 
@@ -109,16 +109,14 @@ def _tiles(run: Run) -> list[dict[str, Any]]:
     tiles = []
     for wanted in ("rgb", "ensemble", "control", "rgb+control", "privileged"):
         for row in comparison.rows_by_role(run, wanted)[:1]:
-            tiles.append(
-                {"label": display(row.method), "mean": row.mean, "color": COLORS[wanted], "role": wanted}
-            )
+            tiles.append({"label": row.method, "mean": row.mean, "color": COLORS[wanted], "role": wanted})
     return tiles
 
 
 def _bars(run: Run) -> list[dict[str, Any]]:
     return [
         {
-            "label": display(row.method),
+            "label": row.method,
             "mean": row.mean,
             "deviation": row.deviation,
             "color": COLORS.get(comparison.role(row), figures.GREY),
@@ -132,7 +130,6 @@ def _table(run: Run) -> list[dict[str, Any]]:
     return [
         {
             "row": row,
-            "name": display(row.method),
             "role": comparison.role(row),
             "tested_on": " + ".join(_modality(name) for name in row.test_modalities) or "–",
             "accuracy": _accuracy(row),
@@ -228,7 +225,7 @@ def _confusion(run: Run) -> dict[str, Any] | None:
     recalls = [np.diag(c) / np.maximum(c.sum(axis=1), 1) for c in counts]
     points = 100 * (recalls[1] - recalls[0])
     return {
-        "names": (display(plain.method), display(best.method)),
+        "names": (plain.method, best.method),
         "matrices": [figures.confusion_matrix(c, classes) for c in counts],
         "changes": figures.class_changes(points, classes),
         "better": int((points > 0).sum()),
@@ -295,7 +292,7 @@ def _answers(run: Run, clip: Any, classes: list[str]) -> list[dict[str, Any]]:
             for place in np.flatnonzero(predictions.clip == clip)[:1]:
                 said = int(predictions.logits[place].argmax())
                 right = said == predictions.label[place]
-                answers.append({"method": display(row.method), "class": classes[said], "right": right})
+                answers.append({"method": row.method, "class": classes[said], "right": right})
     return answers
 
 

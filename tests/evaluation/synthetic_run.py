@@ -6,24 +6,27 @@ import numpy as np
 
 from data_prep import writer
 
-METHODS = {  # method: (stages whose logits are averaged, tested on, accuracy to aim at, published)
-    "depth": (("depth",), ("depth",), 0.93, 70.53),
-    "rgb": (("rgb",), ("rgb",), 0.45, 67.95),
-    "rgb_ensemble": (("rgb", "rgb2"), ("rgb",), None, None),
-    "control": (("control",), ("rgb",), 0.66, None),
-    "rgb_control": (("rgb", "control"), ("rgb",), None, None),
-    "two_stream": (("two_stream",), ("rgb", "depth"), 0.94, 79.73),
-    "hallucination": (("hallucination",), ("rgb",), 0.72, 71.93),
-    "hallucination_rgb": (("hallucination_rgb",), ("rgb",), 0.75, 73.42),
-    "admd": (("admd",), ("rgb",), 0.7, 67.57),
-    "admd_two_stream": (("admd", "rgb"), ("rgb",), None, 73.11),
+SYSTEMS = {  # row of the table: stages whose logits are averaged, published
+    "Depth": (("depth",), 70.44),
+    "RGB": (("rgb",), 66.52),
+    "RGB ensemble": (("rgb", "rgb2"), None),
+    "RGB from depth (control)": (("control",), None),
+    "RGB + control": (("rgb", "control"), None),
+    "Two-stream (step 2)": (("two_stream",), 79.73),
+    "Hallucination (step 3)": (("hallucination",), 71.93),
+    "Hallucination + RGB (step 4)": (("step4",), 73.42),
+    "ADMD hallucination": (("admd",), 67.57),
+    "ADMD two-stream": (("admd", "rgb"), 73.11),
 }
-ORIGINS = {
-    "control": {"rgb": ["depth", "depth"]},
-    "two_stream": {"depth": ["depth", "depth"], "rgb": ["rgb", "rgb"]},
-    "hallucination": {"depth": ["two_stream", "depth"], "hallucination": ["two_stream", "depth"]},
-    "hallucination_rgb": {"hallucination": ["hallucination", "hallucination"], "rgb": ["two_stream", "rgb"]},
-    "admd": {"depth": ["depth", "depth"], "hallucination": ["depth", "depth"]},
+STAGES = {  # tested on, accuracy to aim at, {network: (stage, its network)}
+    "depth": (["depth"], 0.93, {}),
+    "rgb": (["rgb"], 0.45, {}),
+    "rgb2": (["rgb"], 0.45, {}),
+    "control": (["rgb"], 0.66, {"rgb": ["depth", "depth"]}),
+    "two_stream": (["rgb", "depth"], 0.94, {"depth": ["depth", "depth"], "rgb": ["rgb", "rgb"]}),
+    "hallucination": (["rgb"], 0.72, {n: ["two_stream", "depth"] for n in ("depth", "hallucination")}),
+    "step4": (["rgb"], 0.75, {"hallucination": ["hallucination", "hallucination"]}),
+    "admd": (["rgb"], 0.7, {n: ["depth", "depth"] for n in ("depth", "hallucination")}),
 }
 
 
@@ -31,20 +34,15 @@ def write_run(folder, *, classes=("jump", "kick", "walk"), clips=60, seeds=(0,),
     """Only `stages` (all by default) leave a folder; rows that rest on others have no number."""
     classes, label = list(classes), np.arange(clips) % len(classes)
     ids = np.array([f"{classes[k]}-s{i // 9:02}-c{i % 3}-{i:04}" for i, k in enumerate(label)], "S48")
-    trained = [name for name in [*METHODS, "rgb2"] if name in METHODS and len(METHODS[name][0]) == 1] + [
-        "rgb2"
-    ]
-    present = [name for name in trained if stages is None or name in stages]
     scores = {}
     for seed in seeds:
-        for number, name in enumerate(present):
+        for number, name in enumerate(STAGES if stages is None else stages):
             draw = np.random.default_rng([seed, number])
-            scores[seed, name] = _logits(draw, label, len(classes), METHODS.get(name, METHODS["rgb"])[2])
-            _write_stage(
-                folder / f"seed{seed}" / name, name, draw, ids, label, scores[seed, name], len(classes)
-            )
+            scores[seed, name] = _logits(draw, label, len(classes), STAGES[name][1])
+            _write_stage(folder / f"seed{seed}" / name, draw, ids, label, scores[seed, name])
     rows, results = [], []
-    for method, (members, modalities, _, published) in METHODS.items():
+    for method, (members, published) in SYSTEMS.items():
+        modalities = list(dict.fromkeys(m for member in members for m in STAGES[member][0]))
         accuracies = {}
         for seed in seeds:
             if all((seed, member) in scores for member in members):
@@ -53,7 +51,7 @@ def write_run(folder, *, classes=("jump", "kick", "walk"), clips=60, seeds=(0,),
                 results.append(
                     {
                         "method": method,
-                        "test_modalities": list(modalities),
+                        "test_modalities": modalities,
                         "seed": seed,
                         "accuracy": accuracies[seed],
                         "test_clips": clips,
@@ -63,7 +61,7 @@ def write_run(folder, *, classes=("jump", "kick", "walk"), clips=60, seeds=(0,),
         rows.append(
             {
                 "method": method,
-                "test_modalities": list(modalities),
+                "test_modalities": modalities,
                 "accuracies": accuracies,
                 "mean": float(np.mean(values)) if values else None,
                 "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
@@ -81,7 +79,7 @@ def write_run(folder, *, classes=("jump", "kick", "walk"), clips=60, seeds=(0,),
         "command": "hallujax demo --out demo",
         "seconds": 571.3,
     }
-    systems = [{"name": method, "stages": list(entry[0])} for method, entry in METHODS.items()]
+    systems = [{"name": method, "stages": list(entry[0])} for method, entry in SYSTEMS.items()]
     run = {
         "config": {"seed": 0, "systems": systems, "data": {"dataset": "mocap_rgbd"}},
         "versions": {"jax": "0"},
@@ -129,8 +127,10 @@ def _logits(draw, label, classes, accuracy):
     return logits
 
 
-def _write_stage(folder, name, draw, ids, label, logits, classes):
+def _write_stage(folder, draw, ids, label, logits):
     folder.mkdir(parents=True)
+    name = folder.name
+    modalities, _, init_from = STAGES[name]
     adversarial = name == "admd"
     terms = ("student/fool", "discriminator/real", "discriminator/fake") if adversarial else (f"{name}/ce",)
     lines = []
@@ -149,13 +149,13 @@ def _write_stage(folder, name, draw, ids, label, logits, classes):
     stage = {
         "name": name,
         "method": name,
-        "networks": {"depth": "depth", "hallucination": "rgb"} if adversarial else {name: "rgb"},
+        "networks": {"depth": "depth", "hallucination": "rgb"} if adversarial else {name: modalities[0]},
         "players": {"hallucination": "student"} if adversarial else {name: name},
-        "init_from": ORIGINS.get(name, {}),
+        "init_from": init_from,
         "steps": 1000,
         "batch_size": 12,
         "clip_passes": 12000,
-        "test_modalities": list(METHODS.get(name, METHODS["rgb"])[1]),
+        "test_modalities": modalities,
         "parameters": 1234567,
         "seconds": 61.5,
         "best_step": 800,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from headless_chromium import CHROMIUM, browse
 from PIL import Image
-from synthetic_run import write_run
+from synthetic_run import SYSTEMS, write_run
 
 from hallujax.errors import DataError, UsageError
 from hallujax.evaluation import comparison, figures, runs
@@ -47,7 +47,7 @@ def run_of(table_rows):
 
 def test_takeaway_names_both_references_with_their_gaps():
     sentence = comparison.takeaway(run_of(rows(ensemble=0.4, control=0.65, admd=0.61, step4=0.58)))
-    assert sentence.startswith("ADMD, the best of 2 RGB-only models taught by depth, got 61.0 % right:")
+    assert sentence.startswith("admd, the best of 2 RGB-only models taught by depth, got 61.0 % right:")
     assert "21.0 points above the RGB ensemble (40.0 %)" in sentence
     assert "4.0 points below RGB + control (65.0 %)" in sentence
     assert "one seed" in sentence
@@ -91,11 +91,12 @@ def test_paired_bootstrap_against_closed_forms():
         ("RGB alone", ("rgb",), "rgb"),
         ("rgb_ensemble", ("rgb",), "ensemble"),
         ("control", ("rgb",), "control"),
-        ("RGB from depth, cross-entropy only", ("rgb",), "control"),
+        ("RGB from depth (control)", ("rgb",), "control"),
+        ("RGB started from depth, cross-entropy only", ("rgb",), "control"),
         ("RGB + control", ("rgb",), "rgb+control"),
-        ("hallucination_rgb", ("rgb",), "privileged"),
+        ("Hallucination + RGB (step 4)", ("rgb",), "privileged"),
         ("ADMD hallucination alone", ("rgb",), "privileged"),
-        ("two_stream", ("rgb", "depth"), "other"),
+        ("Two-stream (step 2)", ("rgb", "depth"), "other"),
         ("depth", ("depth",), "other"),
     ],
 )
@@ -105,7 +106,7 @@ def test_roles(method, tested_on, role):
 
 def test_fused_rows_are_compared_by_their_mean_logits(whole_run):
     run = runs.read_run(whole_run)
-    ensemble = next(row for row in run.rows if row.method == "rgb_ensemble")
+    ensemble = next(row for row in run.rows if row.method == "RGB ensemble")
     fused = run.predictions(ensemble)["0"]
     members = [
         np.load(whole_run / "seed0" / name / "predictions_test.npz")["logits"] for name in ("rgb", "rgb2")
@@ -148,7 +149,7 @@ def test_a_table_that_contradicts_the_predictions_is_pointed_out(tmp_path):
     table["rows"][1]["accuracies"]["0"] = 0.99
     (tmp_path / "table.json").write_text(json.dumps(table))
     (problem,) = runs.read_run(tmp_path).problems
-    assert problem.startswith("rgb, seed 0: the table says 99.00 %, the stored predictions give")
+    assert problem.startswith("RGB, seed 0: the table says 99.00 %, the stored predictions give")
 
 
 def test_a_single_working_folder_without_a_table_reports_what_it_has(tmp_path):
@@ -158,7 +159,7 @@ def test_a_single_working_folder_without_a_table_reports_what_it_has(tmp_path):
     assert "RGB ensemble" in page and "table.json is not there" in page
     found = {row.method: row.mean for row in runs.read_run(tmp_path / "seed0").rows}
     stated = {row.method: row.mean for row in runs.read_run(tmp_path).rows if row.mean is not None}
-    assert found == stated and set(found) == {"rgb", "rgb_ensemble"}
+    assert found == stated and set(found) == {"RGB", "RGB ensemble"}
 
 
 def test_folders_that_hold_no_run_are_refused(tmp_path):
@@ -190,7 +191,7 @@ def test_the_page_is_a_function_of_the_files(report):
 
 def test_the_page_holds_every_row_curve_and_sample(report):
     page, text = report.read_text(), text_of(report)
-    for name in ("Depth", "RGB ensemble", "Two stream", "Hallucination RGB", "ADMD two stream"):
+    for name in SYSTEMS:
         assert name in text
     assert "73.42" in text and "mean of the logits" in text and "hallujax demo --out demo" in text
     assert page.count('alt="Losses and validation accuracy') == 8
