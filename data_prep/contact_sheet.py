@@ -12,7 +12,8 @@ _COLUMNS = 2
 
 
 def contact_sheet(dataset_dir, path, clips: int = 12, frames: int = 8, zoom: int = 1) -> pathlib.Path:
-    """Writes a PNG of `clips` clips, of different classes and cameras in turn: RGB above, depth below (near is bright).
+    """Writes a PNG of `clips` clips, of different classes and cameras in turn: RGB above, depth below (near
+    is bright).
 
     Raises:
         DataError: there is no readable dataset in `dataset_dir`.

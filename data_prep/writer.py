@@ -1,8 +1,8 @@
 """Writes prepared datasets: TFDS directories of ArrayRecord files, one record a frame of a modality.
 
-TensorFlow is needed neither to write them nor to read them. Shards go straight through array_record, which unlike
-TFDS's own builder has no limit on the size of a split and lets shards be written in parallel and resumed; TFDS's
-metadata is added at the end.
+TensorFlow is needed neither to write them nor to read them. Shards go straight through array_record, which
+unlike TFDS's own builder has no limit on the size of a split and lets shards be written in parallel and
+resumed; TFDS's metadata is added at the end.
 
     ROOT/NAME/dataset.json                          what is here, with the digest of every shard
     ROOT/NAME/clips.npy                             one row a clip: see `clip_index`
@@ -11,7 +11,6 @@ metadata is added at the end.
 
 import dataclasses
 import errno
-import functools
 import hashlib
 import io
 import json
@@ -33,26 +32,23 @@ _OPTIONS = "group_size:1,uncompressed"
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
-    """`kind` is "jpeg" (uint8 [H,W,3]), "png16" (uint16 [H,W], e.g. millimetres) or "floats" (float32 `shape`)."""
+    """`kind` is "jpeg" (uint8 [H,W,3]), "png16" (uint16 [H,W], e.g. millimetres) or "floats" (float32
+    `shape`)."""
 
     kind: str
     shape: tuple[int, ...]
     quality: int = 92
 
-    def encode(self, frame: np.ndarray) -> io.BytesIO | np.ndarray:
-        """One frame as TFDS's features take it: encoded bytes of pictures, arrays of numbers."""
-        if self.kind == "floats":
-            return frame.astype(np.float32)
+    def encode(self, frame: np.ndarray) -> bytes:
+        """A picture as the bytes of its file."""
         encoded = io.BytesIO()
         if self.kind == "jpeg":
             Image.fromarray(frame).save(encoded, "JPEG", quality=self.quality)
         else:
             Image.fromarray(frame).save(encoded, "PNG", compress_level=3)
-        encoded.seek(0)
-        return encoded
+        return encoded.getvalue()
 
 
-@functools.cache
 def features(name: str, modality: Modality):
     """TFDS features of one record: the modality under its own name, beside `clip` and `frame`."""
     import tensorflow_datasets as tfds  # takes half a second to import, and the library never needs it
@@ -64,6 +60,25 @@ def features(name: str, modality: Modality):
     else:
         value = tfds.features.Tensor(shape=modality.shape, dtype=np.float32)
     return tfds.features.FeaturesDict({name: value, "clip": tfds.features.Text(), "frame": np.int64})
+
+
+def record(name: str, modality: Modality, frame: np.ndarray, clip: str, number: int) -> bytes:
+    """One record, the tf.Example of `features`.
+
+    TFDS's own `serialize_example` writes the keys of the example in an order that changes from process to
+    process; here the same record has the same bytes.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    example = tf_example_pb2.Example()
+    entries = example.features.feature
+    if modality.kind == "floats":
+        entries[name].float_list.value.extend(frame.ravel().tolist())
+    else:
+        entries[name].bytes_list.value.append(modality.encode(frame))
+    entries["clip"].bytes_list.value.append(clip.encode())
+    entries["frame"].int64_list.value.append(number)
+    return example.SerializeToString(deterministic=True)
 
 
 def shard_path(directory: pathlib.Path, dataset: str, modality: str, shard: int, shards: int) -> pathlib.Path:
@@ -97,10 +112,8 @@ def write_shard(
         try:
             for clip, frames in clips:
                 for name, modality in modalities.items():
-                    record = features(name, modality)
                     for number, frame in enumerate(frames[name]):
-                        example = {name: modality.encode(frame), "clip": clip, "frame": number}
-                        writers[name].write(record.serialize_example(record.encode_example(example)))
+                        writers[name].write(record(name, modality, frame, clip, number))
         finally:
             for writer in writers.values():
                 writer.close()
@@ -116,8 +129,8 @@ def finished(
 
 
 def clip_index(modalities: Iterable[str], clips: int) -> np.ndarray:
-    """An empty clip index, to be filled: id, label, subject, camera, setup, repetition, and for each modality the
-    number of its first record and how many frames it has (0: the clip lacks it)."""
+    """An empty clip index, to be filled: id, label, subject, camera, setup, repetition, and for each modality
+    the number of its first record and how many frames it has (0: the clip lacks it)."""
     columns = [
         ("clip", "S48"),
         *((n, np.int32) for n in ("label", "subject", "camera", "setup", "repetition")),
@@ -139,7 +152,8 @@ def finish(
 ) -> None:
     """Adds the clip index, TFDS's metadata and dataset.json to `directory` and renames it to `target`.
 
-    `info` is added to dataset.json and holds at least `classes`. The fingerprint covers the shards, the index and the classes.
+    `info` is added to dataset.json and holds at least `classes`. The fingerprint covers the shards, the index
+    and the classes.
 
     Raises:
         DataError: a shard holds another number of records than the index says, or the disk is full.
@@ -149,6 +163,8 @@ def finish(
 
     digest = hashlib.sha256()
     described = {}
+    for leftover in directory.rglob("*.partial"):
+        leftover.unlink()
     with explain_full_disk(directory):
         for name, modality in modalities.items():
             entries = []

@@ -24,16 +24,17 @@ from hallujax.errors import DataError, UsageError
 
 NAME = "mocap_rgbd"
 _DESCRIPTION = (
-    "Motion capture of 15 actions (one recording each, from pybullet's DeepMimic data) performed by synthetic "
-    "performers and rendered to RGB, noisy metric depth and 3-D joints from three cameras."
+    "Motion capture of 15 actions (one recording each, from pybullet's DeepMimic data), performed by "
+    "synthetic performers and rendered to RGB, noisy metric depth and 3-D joints from three cameras."
 )
 
 
 def prepare(out, preset="quick", seed=0, workers=None, progress=True, force=False) -> pathlib.Path:
     """Renders the dataset to `out`/mocap_rgbd and returns that path.
 
-    A complete dataset of the same preset and seed is left alone; an interrupted rendering goes on behind its last
-    finished shard. The bytes depend on preset and seed alone, not on the number of `workers` (default: all cores).
+    A complete dataset of the same preset and seed is left alone; an interrupted rendering goes on behind its
+    last finished shard. The bytes depend on preset and seed alone, not on the number of `workers` (default:
+    all cores).
 
     Raises:
         UsageError: unknown preset, pybullet is missing, or another dataset is there and `force` is not set.
@@ -44,6 +45,8 @@ def prepare(out, preset="quick", seed=0, workers=None, progress=True, force=Fals
         raise UsageError(
             "rendering mocap_rgbd needs pybullet: pip install 'hallujax[demo]' (Python 3.11 has wheels)"
         )
+    if seed < 0:
+        raise UsageError(f"the seed of {NAME} must not be negative: {seed}")
     out = pathlib.Path(out)
     target = out / NAME
     identity = _identity(preset, seed)
@@ -138,17 +141,15 @@ def _index(preset: Preset) -> np.ndarray:
 
 def _render_shard(directory: pathlib.Path, preset: Preset, seed: int, shard: int) -> int:
     """Renders and writes one shard; returns how many clips it holds."""
-    from data_prep.mocap_rgbd.render import Renderer
+    from data_prep.mocap_rgbd.body import Body
+    from data_prep.mocap_rgbd.render import render
 
     mine = np.array_split(np.arange(preset.performances), preset.shards)[shard]
     everything = _performances(preset)
-    renderer = Renderer(preset, seed)
-    try:
-        clips = (clip for number in mine for clip in renderer.clips(everything[number]))
+    with Body() as body:
+        clips = (clip for number in mine for clip in render(body, preset, seed, everything[number]))
         records = ((c.clip, {"rgb": c.rgb, "depth": c.depth, "joints": c.joints}) for c in clips)
         writer.write_shard(directory, NAME, _modalities(preset), shard, preset.shards, records)
-    finally:
-        renderer.close()
     return len(mine) * preset.cameras
 
 
@@ -189,7 +190,8 @@ def _run(directory, preset, seed, shards, workers, advance) -> None:
 
 @contextlib.contextmanager
 def _one_thread_each():
-    """NumPy's BLAS would start as many threads in every worker as there are cores; children inherit the limit."""
+    """NumPy's BLAS would start as many threads in every worker as there are cores; children inherit the
+    limit."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))

@@ -1,6 +1,7 @@
 """The three cameras: pinholes with fixed intrinsics that look at the middle of a performance.
 
-Camera coordinates are OpenCV's: x right, y down, z forward, metres; pixel (0, 0) is the centre of the first pixel.
+Camera coordinates are OpenCV's: x right, y down, z forward, metres; pixel (0, 0) is the centre of the first
+pixel.
 """
 
 import dataclasses
@@ -10,7 +11,8 @@ import numpy as np
 
 VERTICAL_FIELD = math.radians(42.0)
 NEAR, FAR = 0.3, 40.0
-# As in NTU RGB+D: camera 1 stands in the middle, 2 and 3 at either side; performers face one of the outer two.
+# As in NTU RGB+D: camera 1 stands in the middle, 2 and 3 at either side; performers face one of the outer
+# two.
 ANGLES = {1: 0.0, 2: math.radians(-45.0), 3: math.radians(45.0)}
 FILL = 0.86  # share of the half frame that the widest excursion of a body reaches
 SMALLEST = (
@@ -21,15 +23,18 @@ SETUPS = ((0.9, 1.0), (1.3, 1.0), (1.7, 1.0), (1.3, 1.1))  # height of the camer
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """`eye` [3] in the world, `rotation` [3,3] world to camera, `size` pixels of the square image."""
+    """`eye` [3] in the world, `rotation` [3,3] world to camera, `size` pixels square, `field` of view in
+    radians."""
 
     eye: np.ndarray
     rotation: np.ndarray
     size: int
+    field: float = VERTICAL_FIELD
 
     @property
     def focal(self) -> float:
-        return focal(self.size)
+        """Focal length in pixels."""
+        return self.size / 2 / math.tan(self.field / 2)
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """World points [..., 3] to camera coordinates [..., 3] (metres) and pixels [..., 2] (u, v)."""
@@ -51,14 +56,10 @@ class Camera:
         return view.T.ravel().tolist()
 
 
-def focal(size: int) -> float:
-    """Focal length in pixels."""
-    return size / 2 / math.tan(VERTICAL_FIELD / 2)
-
-
 def intrinsics(size: int) -> dict:
     """`fx, fy, cx, cy` in pixels, for the dataset's description."""
-    return {"fx": focal(size), "fy": focal(size), "cx": (size - 1) / 2, "cy": (size - 1) / 2}
+    focal = Camera(np.zeros(3), np.eye(3), size).focal
+    return {"fx": focal, "fy": focal, "cx": (size - 1) / 2, "cy": (size - 1) / 2}
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: float) -> np.ndarray:
@@ -74,7 +75,8 @@ def look_at(eye: np.ndarray, target: np.ndarray, roll: float) -> np.ndarray:
 def aim(
     rng: np.random.Generator, number: int, setup: int, joints: np.ndarray, floor: float, size: int
 ) -> Camera:
-    """Camera `number` (1..3) for a performance whose joints pass through `joints` [N,3], all of it in the picture."""
+    """Camera `number` (1..3) for a performance whose joints pass through `joints` [N,3], all of it in the
+    picture."""
     height, distance_factor = SETUPS[setup - 1]
     target = (joints.min(axis=0) + joints.max(axis=0)) / 2 + rng.normal(0, 0.04, 3)
     angle = ANGLES[number] + rng.normal(0, math.radians(5.0))

@@ -1,9 +1,9 @@
 """Motion capture from pybullet's DeepMimic clips: reading, sampling, mirroring and varying it.
 
 The frames are y-up, the performer looks along +x and the right hand is at +z. One frame of the files is the
-duration, the root's position and quaternion (w first), then in this order: chest, neck, right hip, right knee,
-right ankle, right shoulder, right elbow, left hip, left knee, left ankle, left shoulder, left elbow; knees and
-elbows are one angle, the others quaternions.
+duration, the root's position and quaternion (w first), then in this order: chest, neck, right hip, right
+knee, right ankle, right shoulder, right elbow, left hip, left knee, left ankle, left shoulder, left elbow;
+knees and elbows are one angle, the others quaternions.
 """
 
 import dataclasses
@@ -41,7 +41,8 @@ LONGEST_PATH = 0.9  # metres; longer paths are shortened as on a treadmill, so t
 
 @dataclasses.dataclass
 class Poses:
-    """Poses at T instants: `position` [T,3] metres, `orientation` [T,4], `spherical` [T,8,4], `hinges` [T,4]."""
+    """Poses at T instants: `position` [T,3] metres, `orientation` [T,4], `spherical` [T,8,4], `hinges`
+    [T,4]."""
 
     position: np.ndarray
     orientation: np.ndarray
@@ -105,7 +106,8 @@ def mirror(poses: Poses) -> Poses:
 
 
 def vary(poses: Poses, rng: np.random.Generator, style: np.ndarray, amount: float) -> Poses:
-    """Adds a performer's habits `style` [12,3] (radians) and smooth random variation of standard deviation `amount`."""
+    """Adds a performer's habits `style` [12,3] (radians) and smooth random variation of standard deviation
+    `amount`."""
     unit = np.linspace(0, 1, len(poses.position))
     waves = [np.sin(2 * np.pi * (k * unit + rng.uniform(size=(12, 3, 1)))) for k in (0.5, 1.0)]
     noise = sum(rng.normal(0, amount, (12, 3, 1)) * wave for wave in waves)
@@ -119,7 +121,8 @@ def vary(poses: Poses, rng: np.random.Generator, style: np.ndarray, amount: floa
 
 
 def place(poses: Poses, yaw: float, scale: float) -> Poses:
-    """Turns the motion by `yaw` radians, scales its path to the body and shortens long paths; starts at the origin."""
+    """Turns the motion by `yaw` radians, scales its path to the body and shortens long paths; starts at the
+    origin."""
     turn = rotations.from_vector(np.array([0.0, yaw, 0.0]))
     position = (poses.position - poses.position[0] * [1, 0, 1]) * scale
     length = np.ptp(position[:, [0, 2]], axis=0).max()

@@ -10,8 +10,8 @@ def sense_depth(
 ) -> np.ndarray:
     """True depth [H,W] in metres to uint16 millimetres with noise; 0 means no return.
 
-    `cosine` [H,W] is that between surface and ray. Noise is added and rounded in disparity, where a structured-light
-    sensor measures: there both are constant, so in depth both grow with its square.
+    `cosine` [H,W] is that between surface and ray. Noise is added and rounded in disparity, where a
+    structured-light sensor measures: there both are constant, so in depth both grow with its square.
     """
     true = 1.0 / depth
     disparity = true + rng.normal(0, noise.sigma, depth.shape)
@@ -24,7 +24,8 @@ def sense_depth(
 
 
 def _edges(disparity: np.ndarray, jump: float) -> np.ndarray:
-    """Pixels [H,W] where disparity bends by a depth step of more than `jump` metres; it is straight on every plane."""
+    """Pixels [H,W] where disparity bends by a depth step of more than `jump` metres; it is straight on every
+    plane."""
     edges = np.zeros(disparity.shape, bool)
     padded = np.pad(disparity, 1, mode="reflect", reflect_type="odd")
     limit = jump * disparity**2

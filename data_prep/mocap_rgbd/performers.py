@@ -24,13 +24,15 @@ LINKS = (
     "left_elbow",
     "left_wrist",
 )
+_REACH = 1.15  # limbs longer than the URDF's, which leave gaps at elbows and knees
 _UNITS = 4.0  # the URDF is drawn at four times life size
 _LEG, _ARM = ("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist")
 
 
 @dataclasses.dataclass(frozen=True)
 class Performer:
-    """Body factors (1 is the URDF's), `tempo`, constant pose offsets `style` [12,3] in radians, and skin [3] in 0..1."""
+    """Body factors (1 is the URDF's), `tempo`, constant pose offsets `style` [12,3] in radians, and skin [3]
+    in 0..1."""
 
     scale: float
     girth: float
@@ -74,13 +76,16 @@ def write_urdf(who: Performer, source: pathlib.Path, target: pathlib.Path) -> No
             for geometry in shape.find("geometry"):
                 for key in ("radius", "length"):
                     if geometry.get(key):
-                        factor = own if key == "length" else 1.0 if name == "neck" else who.girth
+                        factor = own * _REACH if key == "length" else 1.0 if name == "neck" else who.girth
                         geometry.set(key, str(float(geometry.get(key)) * factor))
         if name == "chest":
             _capsule(link, radius=0.32 * who.girth, length=0.84, center=[-0.05, 0.72, 0], upright=False)
             _capsule(link, radius=0.40 * who.girth, length=0.5, center=[0, 0.25, 0], upright=True)
         if name == "root":
             _capsule(link, radius=0.34 * who.girth, length=0.42, center=[0, 0.12, 0], upright=False)
+            _capsule(link, radius=0.30 * who.girth, length=0.5, center=[0, 0.62, 0], upright=True)
+        if name == "neck":
+            _capsule(link, radius=0.15, length=0.4, center=[0, 0.15, 0], upright=True)
     ElementTree.ElementTree(tree).write(target)
 
 
@@ -89,7 +94,8 @@ def _is(link: str, parts: tuple[str, ...]) -> bool:
 
 
 def _length(child: str, who: Performer) -> float:
-    """Factor of the bone that ends at this joint: hips and shoulders hang on the torso, which keeps its length."""
+    """Factor of the bone that ends at this joint: hips and shoulders hang on the torso, which keeps its
+    length."""
     if child.endswith(("knee", "ankle")):
         return who.legs
     return who.arms if child.endswith(("elbow", "wrist")) else 1.0

@@ -1,4 +1,5 @@
-"""Sizes and difficulty of `mocap_rgbd`, the only numbers to turn when the benchmark is too easy or too hard."""
+"""Sizes and difficulty of `mocap_rgbd`, the only numbers to turn when the benchmark is too easy or too
+hard."""
 
 import dataclasses
 
@@ -28,8 +29,8 @@ VERSION = "1.0.0"
 class Difficulty:
     """What separates RGB from depth: all of it changes appearance and leaves the geometry alone.
 
-    Wavelengths of textures are in metres. They stay above about 7 pixels at 64x64: a trial with high-frequency
-    backgrounds drove RGB to chance, which would say nothing about distillation.
+    Wavelengths of textures are in metres. They stay above about 7 pixels at 64x64: a trial with
+    high-frequency backgrounds drove RGB to chance, which would say nothing about distillation.
     """
 
     texture_amplitude: float = 0.30  # of the albedo of walls, floor and objects, 0..1
@@ -97,7 +98,13 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset(
-            "tiny", 32, performers=4, repetitions=1, frames=5, shards=2, actions=ACTIONS[7:10] + ("walk",)
+            "tiny",
+            32,
+            performers=4,
+            repetitions=1,
+            frames=5,
+            shards=2,
+            actions=("jump", "kick", "punch", "walk"),
         ),
         Preset("quick", 64, performers=12, repetitions=3, frames=8, shards=12),
         Preset("standard", 112, performers=20, repetitions=4, frames=12, shards=40),

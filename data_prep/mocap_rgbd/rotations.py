@@ -36,7 +36,8 @@ def matrix(q):
 
 
 def interpolate(a, b, fraction):
-    """Normalised linear interpolation along the shorter arc; neighbouring frames are close, so this is enough."""
+    """Normalised linear interpolation along the shorter arc; neighbouring frames are close, so this is
+    enough."""
     b = np.where(np.sum(a * b, axis=-1, keepdims=True) < 0, -b, b)
     q = a + fraction * (b - a)
     return q / np.linalg.norm(q, axis=-1, keepdims=True)

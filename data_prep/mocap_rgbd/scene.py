@@ -1,7 +1,7 @@
 """The room around a performer, cast ray by ray in NumPy: it stands still, so it is drawn once a clip.
 
-Every surface has a solid texture, a sum of a few sine waves in its own coordinates, so its band is known, plus on
-the walls flat shapes ("posters") that only RGB can see.
+Every surface has a solid texture, a sum of a few sine waves in its own coordinates, so its band is known,
+plus on the walls flat shapes ("posters") that only RGB can see.
 """
 
 import dataclasses
@@ -18,7 +18,8 @@ _FAR = 1e6
 
 @dataclasses.dataclass(frozen=True)
 class Texture:
-    """Solid textures of S surfaces: `base` [S,3], wave vectors [S,W,3] (radians a metre), `phase` [S,W], `colour` [S,W,3]."""
+    """Solid textures of S surfaces: `base` [S,3], wave vectors [S,W,3] (radians a metre), `phase` [S,W],
+    `colour` [S,W,3]."""
 
     base: np.ndarray
     vectors: np.ndarray
@@ -33,7 +34,8 @@ class Texture:
 
 
 def texture(rng: np.random.Generator, base: np.ndarray, amplitude: float, wavelength) -> Texture:
-    """Random textures around the colours `base` [S,3]; wavelengths in metres, `amplitude` the standard deviation."""
+    """Random textures around the colours `base` [S,3]; wavelengths in metres, `amplitude` the standard
+    deviation."""
     surfaces = len(base)
     direction = rng.normal(size=(surfaces, _WAVES, 3))
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
@@ -55,71 +57,62 @@ def palette(rng: np.random.Generator, colours: int = 5) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Background:
-    """What the camera sees without the performer, N = side * side pixels.
+class Space:
+    """Where a clip takes place: the performer stays within `reach` metres of the vertical through `center`
+    [3]."""
 
-    `depth` [N] metres along the optical axis, `points` [N,3] in the world, `lit` and `shaded` [N,3] (0..1, in full
-    light and in the performer's shadow), `cosine` [N] between the surface and the ray.
+    center: np.ndarray
+    reach: float
+    floor: float  # its height
+    palette: np.ndarray  # [P,3]
+    light: np.ndarray  # [3], the direction towards it
+    ambient: float  # share of the light that comes from everywhere
+    shadow: float  # share of the light that a cast shadow takes away
+
+
+@dataclasses.dataclass(frozen=True)
+class Background:
+    """What the camera sees without the performer, N = size * size pixels.
+
+    `depth` [N] metres along the optical axis, `points` [N,3] in the world, `lit` [N,3] colours in 0..1
+    without cast shadows, `cosine` [N] between the surface and the ray.
     """
 
     depth: np.ndarray
     points: np.ndarray
     lit: np.ndarray
-    shaded: np.ndarray
     cosine: np.ndarray
 
 
-def background(
-    rng: np.random.Generator,
-    camera: Camera,
-    supersample: int,
-    center: np.ndarray,
-    reach: float,
-    floor: float,
-    colours: np.ndarray,
-    light: np.ndarray,
-    ambient: float,
-    shadow: float,
-    difficulty: Difficulty,
-) -> Background:
-    """Draws a room around `center` [3] as seen by `camera`, lit from the direction `light` [3].
-
-    Walls and objects keep at least `reach` metres away from the vertical through `center`.
-    """
-    rays = camera.rays(supersample).reshape(-1, 3)
+def background(rng: np.random.Generator, camera: Camera, space: Space, difficulty: Difficulty) -> Background:
+    """Draws a floor, one or two walls, and clutter that leaves the performer's reach free."""
+    rays = camera.rays(1).reshape(-1, 3)
     forward = camera.rotation[2] * [1, 0, 1]
     forward /= np.linalg.norm(forward)
     surfaces = _Surfaces(camera.eye, rays)
-    surfaces.plane(np.array([center[0], floor, center[2]]), np.array([0.0, 1.0, 0.0]))
-    back = center + forward * (reach + rng.uniform(0.2, 1.6))
-    wall = rng.normal(0, math.radians(15))
-    side = 1 if rng.uniform() < 0.5 else -1
-    surfaces.plane(back, -_turn(forward, wall))
+    surfaces.plane(np.array([0.0, space.floor, 0.0]), np.array([0.0, 1.0, 0.0]))
+    slant = rng.normal(0, math.radians(15))
+    surfaces.plane(space.center + forward * (space.reach + rng.uniform(0.2, 1.6)), -_turn(forward, slant))
     if rng.uniform() < 0.5:
-        aside = _turn(forward, math.pi / 2) * side
+        side = 1 if rng.uniform() < 0.5 else -1
+        aside = _turn(forward, side * math.pi / 2)
+        # Turned only so that it recedes: a side wall that closes in on the camera would hide the performer.
         surfaces.plane(
-            center + aside * (reach + rng.uniform(0.3, 0.9)), -_turn(aside, min(0.0, wall * side) * side)
+            space.center + aside * (space.reach + rng.uniform(0.3, 0.9)), -_turn(aside, -side * abs(slant))
         )
     walls = surfaces.count
     for _ in range(rng.integers(*difficulty.clutter, endpoint=True)):
-        _clutter(rng, surfaces, center, reach, floor, forward)
-    depth, surface, normal = surfaces.depth, surfaces.surface, surfaces.normals()
-    points = camera.eye + rays * depth[:, None]
-    base = np.clip(
-        colours[rng.integers(len(colours), size=surfaces.count)] + rng.normal(0, 0.06, (surfaces.count, 3)),
-        0,
-        1,
-    )
-    albedo = texture(rng, base, difficulty.texture_amplitude / 2, difficulty.texture_wavelength)(
-        surface, points
-    )
-    _posters(rng, albedo, surface, points, center, forward, floor, walls, colours, difficulty)
-    diffuse = np.clip(normal @ light, 0, 1)[:, None]
-    direct = (1 - ambient) * diffuse
-    cosine = -np.einsum("nk,nk->n", normal, rays) / np.linalg.norm(rays, axis=1)
-    return Background(
-        depth, points, albedo * (ambient + direct), albedo * (ambient + direct) * (1 - shadow), np.abs(cosine)
-    )
+        _clutter(rng, surfaces, space, forward)
+    points = camera.eye + rays * surfaces.depth[:, None]
+    base = space.palette[rng.integers(len(space.palette), size=surfaces.count)]
+    base = np.clip(base + rng.normal(0, 0.06, base.shape), 0, 1)
+    solid = texture(rng, base, difficulty.texture_amplitude / 2, difficulty.texture_wavelength)
+    albedo = solid(surfaces.surface, points)
+    _posters(rng, albedo, surfaces.surface, points, space, forward, walls, difficulty)
+    diffuse = np.clip(surfaces.normals @ space.light, 0, 1)[:, None]
+    cosine = -np.einsum("nk,nk->n", surfaces.normals, rays) / np.linalg.norm(rays, axis=1)
+    lit = albedo * (space.ambient + (1 - space.ambient) * diffuse)
+    return Background(surfaces.depth, points, lit, np.abs(cosine))
 
 
 def _turn(vector: np.ndarray, angle: float) -> np.ndarray:
@@ -128,37 +121,38 @@ def _turn(vector: np.ndarray, angle: float) -> np.ndarray:
     return np.array([c * vector[0] + s * vector[2], vector[1], c * vector[2] - s * vector[0]])
 
 
-def _clutter(rng, surfaces: "_Surfaces", center, reach, floor, forward) -> None:
-    """A box or a ball on the floor, behind the performer or well to the side."""
-    beside = _turn(forward, math.pi / 2)
-    behind, across = rng.uniform(-0.2, reach + 1.2), rng.uniform(-1.7, 1.7)
-    if behind < reach:
-        across = math.copysign(reach + rng.uniform(0.2, 0.7), across)
-    spot = np.array([center[0], floor, center[2]]) + forward * behind + beside * across
+def _clutter(rng, surfaces: "_Surfaces", space: Space, forward: np.ndarray) -> None:
+    """A box or a ball, on the floor behind the performer or to the side."""
+    behind, across = rng.uniform(-0.2, space.reach + 1.2), rng.uniform(-1.7, 1.7)
+    if behind < space.reach:
+        across = math.copysign(space.reach + rng.uniform(0.2, 0.7), across)
+    spot = space.center + forward * behind + _turn(forward, math.pi / 2) * across
+    spot[1] = space.floor
     if rng.uniform() < 0.3:
         radius = rng.uniform(0.12, 0.4)
-        surfaces.ball(spot + [0, rng.uniform(0, 1.0) + radius, 0], radius)
+        spot[1] += rng.uniform(0, 1.0) + radius
+        surfaces.ball(spot, radius)
     else:
         half = np.array([rng.uniform(0.06, 0.4), rng.uniform(0.1, 0.85), rng.uniform(0.06, 0.3)])
-        surfaces.box(spot + [0, half[1], 0], half, rng.uniform(0, math.pi))
+        spot[1] += half[1]
+        surfaces.box(spot, half, rng.uniform(0, math.pi))
 
 
-def _posters(rng, albedo, surface, points, center, forward, floor, walls, colours, difficulty) -> None:
-    """Paints ellipses and rectangles on the floor and walls, in place; some are as tall and thin as a limb."""
-    beside = _turn(forward, math.pi / 2)
-    across, up, flat = (points - center) @ beside, points[:, 1] - floor, (points - center) @ forward
+def _posters(rng, albedo, surface, points, space: Space, forward, walls: int, difficulty: Difficulty) -> None:
+    """Paints ellipses and rectangles on floor and walls, in place; some are as long and thin as a limb."""
+    from_center = points - space.center
+    across, flat = from_center @ _turn(forward, math.pi / 2), from_center @ forward
+    height = points[:, 1] - space.floor
     for _ in range(rng.integers(*difficulty.posters, endpoint=True)):
         where = int(rng.integers(walls))
-        on_floor = where == 0
         a = across - rng.uniform(-1.3, 1.3)
-        b = flat - rng.uniform(-1.0, 1.0) if on_floor else up - rng.uniform(0.2, 1.9)
+        b = flat - rng.uniform(-1.0, 1.0) if where == 0 else height - rng.uniform(0.2, 1.9)
         angle = rng.uniform(0, math.pi)
-        long, wide = rng.uniform(0.15, 0.6), rng.uniform(0.06, 0.3)
-        x = (a * math.cos(angle) + b * math.sin(angle)) / long
-        y = (b * math.cos(angle) - a * math.sin(angle)) / wide
+        x = (a * math.cos(angle) + b * math.sin(angle)) / rng.uniform(0.15, 0.6)
+        y = (b * math.cos(angle) - a * math.sin(angle)) / rng.uniform(0.06, 0.3)
         inside = (x * x + y * y < 1) if rng.uniform() < 0.5 else (np.abs(x) < 1) & (np.abs(y) < 1)
-        colour = np.clip(colours[rng.integers(len(colours))] + rng.normal(0, 0.15, 3), 0.02, 1)
-        albedo[inside & (surface == where)] = colour
+        colour = space.palette[rng.integers(len(space.palette))] + rng.normal(0, 0.15, 3)
+        albedo[inside & (surface == where)] = np.clip(colour, 0.02, 1)
 
 
 class _Surfaces:
@@ -168,17 +162,14 @@ class _Surfaces:
         self.eye, self.rays = eye, rays
         self.depth = np.full(len(rays), _FAR)
         self.surface = np.zeros(len(rays), int)
-        self._normals = np.zeros((len(rays), 3))
+        self.normals = np.zeros((len(rays), 3))
         self.count = 0
-
-    def normals(self) -> np.ndarray:
-        return self._normals
 
     def _add(self, depth: np.ndarray, normal: np.ndarray) -> None:
         nearer = (depth > 0) & (depth < self.depth)
         self.depth = np.where(nearer, depth, self.depth)
         self.surface[nearer] = self.count
-        self._normals[nearer] = np.broadcast_to(normal, self._normals.shape)[nearer]
+        self.normals[nearer] = np.broadcast_to(normal, self.normals.shape)[nearer]
         self.count += 1
 
     def plane(self, point: np.ndarray, normal: np.ndarray) -> None:

@@ -1,4 +1,5 @@
-"""Evaluation protocols: which clips of a dataset train, validate and test. Queries on the clip index, nothing more."""
+"""Evaluation protocols: which clips of a dataset train, validate and test. Queries on the clip index, nothing
+more."""
 
 import numpy as np
 
@@ -22,21 +23,24 @@ def split(dataset: PreparedDataset, protocol: str) -> dict[str, np.ndarray]:
 
 
 def _mocap_performers(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Performers who are not tested, 60 % of them, and those of them kept for validation: one, or two of ten or more."""
+    """Performers who are not tested, 60 % of them, and those of them kept for validation: one, or two of ten
+    or more."""
     everyone = np.unique(index["subject"])
     development = everyone[: round(0.6 * len(everyone))]
     return development, development[-(2 if len(development) >= 10 else 1) :]
 
 
 def _mocap_cross_subject(index: np.ndarray) -> dict[str, np.ndarray]:
-    """The first 60 % of the performers train, except the last one or two of them, who validate; the others test."""
+    """The first 60 % of the performers train, except the last one or two of them, who validate; the others
+    test."""
     development, held = _mocap_performers(index)
     inside, validation = np.isin(index["subject"], development), np.isin(index["subject"], held)
     return {"train": inside & ~validation, "validation": validation, "test": ~inside}
 
 
 def _mocap_cross_view(index: np.ndarray) -> dict[str, np.ndarray]:
-    """Cameras 2 and 3 train, camera 1, between them, tests (as in NTU RGB+D); one or two performers validate."""
+    """Cameras 2 and 3 train, camera 1, between them, tests (as in NTU RGB+D); one or two performers
+    validate."""
     tested = index["camera"] == 1
     validation = ~tested & np.isin(index["subject"], _mocap_performers(index)[1])
     return {"train": ~tested & ~validation, "validation": validation, "test": tested}

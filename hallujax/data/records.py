@@ -1,7 +1,8 @@
 """Reads prepared datasets: which clips there are, and the frames of one modality of a batch of them.
 
-The format is that of `data_prep/writer.py`: ArrayRecord files of one frame of one modality a record, a clip index
-and a description. Nothing here imports JAX or TensorFlow, so that decoding threads and processes stay light.
+The format is that of `data_prep/writer.py`: ArrayRecord files of one frame of one modality a record, a clip
+index and a description. Nothing here imports JAX or TensorFlow, so that decoding threads and processes stay
+light.
 """
 
 import functools
@@ -23,10 +24,11 @@ class PreparedDataset:
     """A prepared dataset, opened with `open`; may be read from several threads at once.
 
     Attributes:
-        name, classes: its name and the names of its labels.
-        info: dataset.json as a dict (preset, seed, intrinsics, ...).
-        index: structured array, one row a clip: `clip`, `label`, `subject`, `camera`, `setup`, `repetition`, and
-            for each modality m `m_first` (its first record) and `m_length` (frames; 0 when the clip lacks it).
+        name, classes: its name and the names of its labels. info: dataset.json as a dict (preset, seed,
+        intrinsics, ...). index: structured array, one row a clip: `clip`, `label`, `subject`, `camera`,
+        `setup`, `repetition`, and
+            for each modality m `m_first` (its first record) and `m_length` (frames; 0 when the clip lacks
+            it).
         modalities: names of the modalities.
         frame_size: (height, width) of pictures.
         fingerprint: SHA-256 over shards, index and classes, in hexadecimal.
@@ -43,7 +45,8 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, directory) -> "PreparedDataset":
-        """Opens ROOT/NAME, and checks sizes and counts of files and the whole index; digests are for `verify`.
+        """Opens ROOT/NAME, and checks sizes and counts of files and the whole index; digests are for
+        `verify`.
 
         Raises:
             DataError: something is missing, truncated, or contradicts dataset.json.
@@ -121,7 +124,8 @@ class PreparedDataset:
         return out.reshape(*frames.shape, *entry["shape"])
 
     def verify(self) -> list[str]:
-        """Compares every shard's bytes with their digests and re-checks the index; returns what is wrong, a line each."""
+        """Compares every shard's bytes with their digests and re-checks the index; returns what is wrong, a
+        line each."""
         findings = []
         for entry in self.info["modalities"].values():
             for shard in entry["shards"]:
@@ -187,7 +191,8 @@ def _example_class():
 
 
 def _open_shards(directory: pathlib.Path, modality: str, entry: dict):
-    """One source over all shards. A truncated ArrayRecord opens with no records and no error, hence the checks."""
+    """One source over all shards. A truncated ArrayRecord opens with no records and no error, hence the
+    checks."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     for shard in entry["shards"]:
@@ -227,6 +232,6 @@ def _check_index(directory: pathlib.Path, info: dict, index: np.ndarray) -> None
         if wrong.any():
             row = int(np.argmax(wrong))
             raise DataError(
-                f"{directory}/clips.npy: clip {index['clip'][row].decode()} points at {name} records {first[row]} to "
-                f"{first[row] + length[row] - 1}, there are {entry['records']}"
+                f"{directory}/clips.npy: clip {index['clip'][row].decode()} points at {name} records "
+                f"{first[row]} to {first[row] + length[row] - 1}, there are {entry['records']}"
             )

@@ -1,0 +1,221 @@
+"""The rendered benchmark: reproducible, complete or absent, and physically plausible."""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import writer
+from data_prep.contact_sheet import contact_sheet
+from data_prep.mocap_rgbd import PRESETS, DepthNoise, build, cameras, motion, noise, prepare, rotations
+from hallujax.data.records import PreparedDataset
+from hallujax.errors import DataError, UsageError
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _digests(directory):
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_bytes_do_not_depend_on_the_workers(tiny, tmp_path):
+    alone = prepare(tmp_path, preset="tiny", workers=1, progress=False)
+    assert _digests(alone) == _digests(tiny)
+    assert [path.name for path in tmp_path.iterdir()] == ["mocap_rgbd"]
+
+
+def test_complete_dataset_is_left_alone(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(build, "_run", lambda *_: pytest.fail("rendered again"))
+    assert prepare(tiny.parent, preset="tiny") == tiny
+    assert "already complete" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="something else than tiny, seed 1"):
+        prepare(tiny.parent, preset="tiny", seed=1)
+
+
+def test_goes_on_behind_finished_shards(tiny, tmp_path, monkeypatch):
+    """The first shard of an interrupted run is kept, a half-written file is not taken for one."""
+    identity = json.loads((tiny / "dataset.json").read_text())["identity"]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    for modality in ("rgb", "depth", "joints"):
+        folder = tmp_path / f".mocap_rgbd-{key}.partial" / modality / "1.0.0"
+        folder.mkdir(parents=True)
+        first, second = sorted((tiny / modality / "1.0.0").glob("*array_record*"))
+        (folder / first.name).write_bytes(first.read_bytes())
+        (folder / f"{second.name}.partial").write_bytes(b"half")
+    rendered = []
+    run = build._run
+    monkeypatch.setattr(build, "_run", lambda *a: (rendered.extend(a[3]), run(*a)))
+    assert _digests(prepare(tmp_path, preset="tiny", progress=False)) == _digests(tiny)
+    assert rendered == [1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl")
+def test_workers_die_with_a_killed_parent(tmp_path):
+    code = "from data_prep.mocap_rgbd import prepare; import sys; prepare(sys.argv[1], 'standard', workers=2)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    parent = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    group = parent.pid
+
+    def members():
+        found = []
+        for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = entry.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) == group and fields[0] != "Z":
+                found.append(int(entry.parent.name))
+        return found
+
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.rglob("*.partial*/*/*/*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(members()) >= 3
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        while members() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert members() == []
+        assert not (tmp_path / "mocap_rgbd").exists()
+    finally:
+        for process in members():
+            os.kill(process, signal.SIGKILL)
+
+
+def test_errors_for_people(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"unknown preset 'huge'.*tiny, quick, standard, full"):
+        prepare(tmp_path, preset="huge")
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'hallujax\[demo\]'"):
+        prepare(tmp_path)
+
+
+def test_full_disk_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="no space left"), writer.explain_full_disk(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_number_of_clips():
+    assert PRESETS["quick"].clips == 1620
+    assert PRESETS["standard"].clips == 3600
+    ids = [what.clip_id(1) for what in build._performances(PRESETS["full"])]
+    assert len(set(ids)) == PRESETS["full"].clips / 3
+
+
+def test_every_performance_is_seen_by_three_cameras(tiny):
+    index = PreparedDataset.open(tiny).index
+    assert len(set(index["clip"].tolist())) == len(index)
+    seen = {}
+    for row in index:
+        seen.setdefault((row["subject"], row["repetition"], row["label"]), []).append(int(row["camera"]))
+    assert set(map(tuple, seen.values())) == {(1, 2, 3)}
+
+
+def test_depth_is_metric_and_agrees_with_the_joints(tiny):
+    """The surface in front of a joint is nearer than the joint, by no more than a body is thick."""
+    dataset = PreparedDataset.open(tiny)
+    rows, frames = np.arange(48), np.tile(np.arange(5), (48, 1))
+    depth, joints = dataset.read("depth", rows, frames), dataset.read("joints", rows, frames)
+    returned = depth > 0
+    assert 0.85 < returned.mean() < 1
+    assert depth[returned].min() > 800
+    assert depth.max() <= 8000
+    u, v = np.round(joints[..., 3]).astype(int), np.round(joints[..., 4]).astype(int)
+    assert u.min() >= 0 and v.min() >= 0 and u.max() < 32 and v.max() < 32
+    clip, frame = np.indices(u.shape)[:2]
+    surface = depth[clip, frame, v, u].astype(float)
+    behind = joints[..., 2] * 1000 - surface
+    torso = [0, 1, 2]
+    hit = surface[..., torso] > 0
+    assert np.mean(np.abs(behind[..., torso][hit] - 100) < 200) > 0.9
+    fx = dataset.info["intrinsics"]["fx"]
+    cx = dataset.info["intrinsics"]["cx"]
+    assert np.allclose(joints[..., 3], fx * joints[..., 0] / joints[..., 2] + cx, atol=1e-3)
+
+
+def test_depth_noise_grows_with_distance_squared():
+    rng = np.random.default_rng(0)
+    quiet = dataclasses.replace(DepthNoise(), speckle=0.0)
+    spread = []
+    for metres in (2.0, 4.0):
+        plane = np.full((200, 200), metres)
+        sensed = noise.sense_depth(rng, plane, np.ones_like(plane), quiet)
+        assert sensed.dtype == np.uint16 and sensed.min() > 0
+        assert abs(sensed.mean() - 1000 * metres) < 5
+        spread.append(sensed.std())
+    # Noise of standard deviation 1.4 mm and steps of 2.85 mm at one metre, both times Z squared.
+    expected = 4 * np.hypot(1.4, 2.85 / np.sqrt(12))
+    assert spread[0] == pytest.approx(expected, rel=0.05)
+    assert spread[1] / spread[0] == pytest.approx(4, rel=0.05)
+
+
+def test_depth_is_lost_at_edges_and_far_away():
+    rng = np.random.default_rng(0)
+    depth = np.full((60, 60), 2.0)
+    depth[:, 30:], depth[:, 50:] = 4.0, 9.0
+    lost = noise.sense_depth(rng, depth, np.ones_like(depth), DepthNoise()) == 0
+    assert lost[:, 50:].all()
+    assert lost[:, 29:31].mean() == pytest.approx(DepthNoise().edge_dropout, abs=0.1)
+    assert lost[:, :28].mean() < 0.02
+
+
+def test_a_slanted_plane_has_no_edges():
+    """Disparity is linear over a plane, so a floor seen at a grazing angle is not taken for an edge."""
+    disparity = np.tile(np.linspace(0.12, 0.6, 64)[:, None], (1, 64))
+    assert not noise._edges(disparity, 0.2).any()
+
+
+def test_camera_projects_its_own_rays():
+    rng = np.random.default_rng(1)
+    eye, target = rng.normal(size=3) * 3, rng.normal(size=3)
+    camera = cameras.Camera(eye, cameras.look_at(eye, target, 0.1), 32)
+    xyz, uv = camera.project(eye + 2.5 * camera.rays(1))
+    v, u = np.mgrid[:32, :32]
+    assert np.allclose(xyz[..., 2], 2.5)
+    assert np.allclose(uv, np.stack([u, v], axis=-1))
+
+
+def test_mirroring_twice_changes_nothing():
+    import pybullet_data
+
+    data = pybullet_data.getDataPath()
+    poses = motion.sample(data, "kick", np.linspace(0, 1, 4))
+    twice = motion.mirror(motion.mirror(poses))
+    once = motion.mirror(poses)
+    for field in dataclasses.fields(poses):
+        assert np.array_equal(getattr(twice, field.name), getattr(poses, field.name))
+    # A reflection turns a rotation R into M R M with M = diag(1, 1, -1).
+    reflect = np.diag([1.0, 1.0, -1.0])
+    expected = reflect @ rotations.matrix(poses.orientation) @ reflect
+    assert np.allclose(rotations.matrix(once.orientation), expected, atol=1e-6)
+
+
+def test_cyclic_motion_goes_on():
+    """A second lap of walking starts where the first ended."""
+    import pybullet_data
+
+    data = pybullet_data.getDataPath()
+    times = np.linspace(0, 3.0, 200)
+    steps = np.diff(motion.sample(data, "walk", times).position[:, 0])
+    assert steps.min() > 0
+    assert steps.max() < 3 * np.median(steps)
+
+
+def test_contact_sheet(tiny, tmp_path):
+    picture = Image.open(contact_sheet(tiny, tmp_path / "sheet.png", clips=4, zoom=2))
+    assert picture.size == (2 * 5 * 32 * 2, 2 * (2 * 32 * 2 + 14))
