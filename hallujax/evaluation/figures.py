@@ -20,7 +20,7 @@ VERMILLION, PURPLE, SKY = "#D55E00", "#CC79A7", "#56B4E9"
 GREY, INK, RULE = "#8a8f98", "#24292f", "#d5d9de"
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 DASHES = ("-", "--", "-.", ":")
-NOISE_MM = 50.0  # the noise strip's grey scale ends here on both sides
+NOISE_MM = 150.0  # the noise strip's grey scale ends here on both sides
 
 STYLE = {
     "svg.fonttype": "path",  # looks the same whatever fonts the reader has

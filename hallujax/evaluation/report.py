@@ -255,7 +255,10 @@ def _sample_strips(run: Run, folder: Path) -> dict[str, Any]:
     usable = (lengths > 0) & (np.isin(index["clip"], list(tested)) if tested else True)
     present = [label for label in range(len(classes)) if (usable & (index["label"] == label)).any()]
     if not present:
-        return {"clips": [], "reason": f"no clip in {folder.name} has both RGB and depth"}
+        return {
+            "clips": [],
+            "reason": f"{folder.name} holds no {'tested ' if tested else ''}clip in both RGB and depth",
+        }
     spread = np.unique(np.linspace(0, len(present) - 1, min(SAMPLE_CLIPS, len(present))).round().astype(int))
     rows = np.array([np.flatnonzero(usable & (index["label"] == present[i]))[0] for i in spread])
     frames = [np.linspace(0, lengths[row] - 1, SAMPLE_FRAMES).astype(int) for row in rows]
@@ -263,6 +266,7 @@ def _sample_strips(run: Run, folder: Path) -> dict[str, Any]:
     near, far = np.percentile(depth[depth > 0], [2, 98]) if (depth > 0).any() else (0.0, 1.0)
     return {
         "reason": None,
+        "kind": "test clip" if tested else "clip",
         "near": f"{near / 1000:.1f}",
         "far": f"{far / 1000:.1f}",
         "scale": figures.depth_scale(),

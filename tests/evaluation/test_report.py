@@ -215,8 +215,8 @@ def test_no_return_pixels_are_marked_in_both_depth_strips():
     mark = np.array([0xD5, 0x5E, 0x00])
     for uri in (figures.depth_strip(depth, 1000, 3000), figures.noise_strip(depth)):
         assert (decode(uri) == mark).all(axis=-1).sum() == 4
-    # Noise: a pixel 25 mm behind its neighbours is half-way from mid-grey to white, the others are mid-grey.
-    depth[0, 6, 6] += 25
+    # Noise: half the scale behind its neighbours is half-way from mid-grey to white, the others are mid-grey.
+    depth[0, 6, 6] += int(figures.NOISE_MM / 2)
     pixels = decode(figures.noise_strip(depth))
     assert pixels[6, 6, 0] == 191 and pixels[0, 0, 0] == 127
 
