@@ -63,12 +63,14 @@ class Body:
         names = [self._p.getJointInfo(self._body, i)[12].decode() for i in range(len(performers.LINKS))]
         self._joints = [names.index(name) for name in motion.SPHERICAL + motion.HINGES]
 
-    def pose(self, poses: motion.Poses, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """Takes pose `t`; returns positions [15,3] and rotation matrices [15,3,3] of the joints in the
-        world."""
+    def pose(self, poses: motion.Poses, t: int) -> None:
+        """Takes pose `t`."""
         self._p.resetBasePositionAndOrientation(self._body, poses.position[t], poses.orientation[t])
         angles = [*poses.spherical[t].tolist(), *([angle] for angle in poses.hinges[t].tolist())]
         self._p.resetJointStatesMultiDof(self._body, self._joints, angles)
+
+    def frames(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions [15,3] (metres) and rotation matrices [15,3,3] of the joints of the current pose."""
         states = self._p.getLinkStates(self._body, range(len(performers.LINKS)), computeForwardKinematics=1)
         return np.array([s[4] for s in states]), rotations.matrix(np.array([s[5] for s in states]))
 
@@ -94,7 +96,7 @@ class Body:
             lightAmbientCoeff=ambient,
             lightDiffuseCoeff=1 - ambient,
             lightSpecularCoeff=0.0,
-            shadow=1,
+            shadow=0,  # the body's shadow on itself is hardly seen and costs half as much again
         )
         found = np.flatnonzero(mask >= 0)
         row, column = np.divmod(found, right - left)

@@ -65,8 +65,7 @@ def intrinsics(size: int) -> dict:
 def look_at(eye: np.ndarray, target: np.ndarray, roll: float) -> np.ndarray:
     """World-to-camera rotation [3,3]; the world is y-up."""
     forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0.0, 1.0, 0.0])
-    right /= np.linalg.norm(right)
+    right = np.array([-forward[2], 0.0, forward[0]]) / math.hypot(forward[0], forward[2])
     down = np.cross(forward, right)
     c, s = math.cos(roll), math.sin(roll)
     return np.stack([c * right + s * down, c * down - s * right, forward])

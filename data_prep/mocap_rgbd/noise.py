@@ -27,10 +27,9 @@ def _edges(disparity: np.ndarray, jump: float) -> np.ndarray:
     """Pixels [H,W] where disparity bends by a depth step of more than `jump` metres; it is straight on every
     plane."""
     edges = np.zeros(disparity.shape, bool)
-    padded = np.pad(disparity, 1, mode="reflect", reflect_type="odd")
     limit = jump * disparity**2
-    for ahead, behind in ((padded[2:, 1:-1], padded[:-2, 1:-1]), (padded[1:-1, 2:], padded[1:-1, :-2])):
-        edges |= np.abs(ahead + behind - 2 * disparity) > limit
+    for bend, bound, edge in ((disparity, limit, edges), (disparity.T, limit.T, edges.T)):
+        edge[1:-1] |= np.abs(bend[2:] + bend[:-2] - 2 * bend[1:-1]) > bound[1:-1]
     return edges
 
 

@@ -93,9 +93,11 @@ def _act(rng: np.random.Generator, body: Body, preset: Preset, seed: int, what: 
     # Towards camera 2 or camera 3 in turn, as NTU's performers did.
     towards = cameras.ANGLES[2 + what.repetition % 2] + rng.normal(0, math.radians(12))
     poses = motion.place(poses, -towards, who.scale * who.legs)
-    joints, frames = (
-        np.stack(a) for a in zip(*(body.pose(poses, t) for t in range(preset.frames)), strict=True)
-    )
+    placed = []
+    for t in range(preset.frames):
+        body.pose(poses, t)
+        placed.append(body.frames())
+    joints, frames = (np.stack(a) for a in zip(*placed, strict=True))
     # From above, and from the side where the cameras stand.
     angle, height = rng.uniform(-1.2, 1.2), rng.uniform(0.7, 1.6)
     light = np.array([math.cos(angle), height, math.sin(angle)]) / math.hypot(1.0, height)
@@ -128,7 +130,9 @@ def _record(rng, body: Body, preset: Preset, acted: _Acted, what: Performance, n
     space = scene.Space(acted.center, reach, acted.floor, palette, acted.light, ambient, shade)
     room = scene.background(rng, camera, space, difficulty)
     base = performers.clothes(rng, acted.who, palette, rng.uniform(*difficulty.camouflage))
-    clothing = scene.texture(rng, base, difficulty.clothing_amplitude / 2, difficulty.clothing_wavelength)
+    clothing = scene.texture(
+        rng, base, difficulty.clothing_amplitude / 2, difficulty.clothing_wavelength, waves=4
+    )
     gain = rng.uniform(*difficulty.exposure) * rng.uniform(0.9, 1.1, 3)
     darkened = _pixels(acted.lamp, room.points)
     rays = camera.rays(step).reshape(-1, 3)

@@ -5,8 +5,8 @@ import numpy as np
 
 def multiply(a, b):
     """Hamilton product: the rotation b followed by the rotation a."""
-    ax, ay, az, aw = np.moveaxis(a, -1, 0)
-    bx, by, bz, bw = np.moveaxis(b, -1, 0)
+    ax, ay, az, aw = (a[..., i] for i in range(4))
+    bx, by, bz, bw = (b[..., i] for i in range(4))
     return np.stack(
         [
             aw * bx + ax * bw + ay * bz - az * by,
@@ -26,13 +26,24 @@ def from_vector(rotation):
 
 def matrix(q):
     """Rotation matrices [..., 3, 3] of unit quaternions; columns are the rotated axes."""
-    x, y, z, w = np.moveaxis(q, -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
+    x, y, z, w = (q[..., i] for i in range(4))
+    m = np.empty((*q.shape[:-1], 3, 3))
+    m[..., 0, 0], m[..., 0, 1], m[..., 0, 2] = (
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - z * w),
+        2 * (x * z + y * w),
+    )
+    m[..., 1, 0], m[..., 1, 1], m[..., 1, 2] = (
+        2 * (x * y + z * w),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - x * w),
+    )
+    m[..., 2, 0], m[..., 2, 1], m[..., 2, 2] = (
+        2 * (x * z - y * w),
+        2 * (y * z + x * w),
+        1 - 2 * (x * x + y * y),
+    )
+    return m
 
 
 def interpolate(a, b, fraction):

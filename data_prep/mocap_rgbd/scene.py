@@ -12,7 +12,6 @@ import numpy as np
 from data_prep.mocap_rgbd.cameras import Camera
 from data_prep.mocap_rgbd.presets import Difficulty
 
-_WAVES = 8
 _FAR = 1e6
 
 
@@ -33,19 +32,19 @@ class Texture:
         return np.clip(albedo, 0.02, 1.0)
 
 
-def texture(rng: np.random.Generator, base: np.ndarray, amplitude: float, wavelength) -> Texture:
+def texture(rng: np.random.Generator, base: np.ndarray, amplitude: float, wavelength, waves: int) -> Texture:
     """Random textures around the colours `base` [S,3]; wavelengths in metres, `amplitude` the standard
     deviation."""
     surfaces = len(base)
-    direction = rng.normal(size=(surfaces, _WAVES, 3))
+    direction = rng.normal(size=(surfaces, waves, 3))
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
-    length = np.exp(rng.uniform(*np.log(wavelength), (surfaces, _WAVES, 1)))
+    length = np.exp(rng.uniform(*np.log(wavelength), (surfaces, waves, 1)))
     # Mostly light and dark, a little colour.
-    colour = rng.normal(0, 0.9, (surfaces, _WAVES, 1)) + rng.normal(0, 0.4, (surfaces, _WAVES, 3))
+    colour = rng.normal(0, 0.9, (surfaces, waves, 1)) + rng.normal(0, 0.4, (surfaces, waves, 3))
     return Texture(
         base,
         direction * (2 * np.pi / length),
-        rng.uniform(0, 2 * np.pi, (surfaces, _WAVES)),
+        rng.uniform(0, 2 * np.pi, (surfaces, waves)),
         # Longer waves are stronger, as in pictures of real rooms.
         colour * amplitude * math.sqrt(2) * length / np.sqrt(np.sum(length**2, axis=1, keepdims=True)),
     )
@@ -106,7 +105,7 @@ def background(rng: np.random.Generator, camera: Camera, space: Space, difficult
     points = camera.eye + rays * surfaces.depth[:, None]
     base = space.palette[rng.integers(len(space.palette), size=surfaces.count)]
     base = np.clip(base + rng.normal(0, 0.06, base.shape), 0, 1)
-    solid = texture(rng, base, difficulty.texture_amplitude / 2, difficulty.texture_wavelength)
+    solid = texture(rng, base, difficulty.texture_amplitude / 2, difficulty.texture_wavelength, waves=8)
     albedo = solid(surfaces.surface, points)
     _posters(rng, albedo, surfaces.surface, points, space, forward, walls, difficulty)
     diffuse = np.clip(surfaces.normals @ space.light, 0, 1)[:, None]
