@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import Array
 
 from hallujax.errors import UsageError
-from hallujax.models.layers import TEMPORAL_INITS, Conv, TemporalConv, max_pool
+from hallujax.models.layers import TEMPORAL_INITS, BatchNorm, Conv, TemporalConv, max_pool
 
 Layer = Callable[..., nn.Module]
 
@@ -169,13 +169,7 @@ class VideoResNet(nn.Module):
             return x.reshape(clips, length, *x.shape[1:])
 
         conv = partial(Conv, dtype=self.dtype)
-        norm = partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=self.batch_norm_momentum,
-            epsilon=1e-5,
-            dtype=self.dtype,
-        )
+        norm = partial(BatchNorm, train=train, momentum=self.batch_norm_momentum, dtype=self.dtype)
         temporal = partial(
             TemporalConv,
             frames=length,
