@@ -9,6 +9,7 @@ from hallujax.evaluation.evaluate import Predictions
 from hallujax.evaluation.runs import Row, Run
 
 RESAMPLES = 10_000
+NOISE = "within the noise of the test clips"
 
 REFERENCE_NAMES = {
     "rgb": "RGB alone",
@@ -116,6 +117,9 @@ def takeaway(run: Run) -> str:
             clauses.append(_clause(compare(run, best, references[0]), name, references[0].mean))
         else:
             clauses.append(f"{name} is missing here")
+    unsure = f" but {NOISE}"
+    if all(clause.endswith(unsure) for clause in clauses):
+        clauses = [clauses[0].removesuffix(unsure), f"{clauses[1].removesuffix(unsure)}, both {NOISE}"]
     seeds = len(best.accuracies)
     extent = f"mean of {seeds} seeds" if seeds > 1 else "one seed; another may differ"
     got = f"{best.method}{chosen} got {100 * best.mean:.1f} % right"
@@ -126,4 +130,4 @@ def _clause(difference: Difference, name: str, mean: float) -> str:
     if difference.verdict == "level with":
         return f"level with {name} ({100 * mean:.1f} %)"
     text = f"{abs(difference.points):.1f} points {difference.verdict} {name} ({100 * mean:.1f} %)"
-    return text + (" but within the noise of the test clips" if difference.separated is False else "")
+    return f"{text} but {NOISE}" if difference.separated is False else text

@@ -59,6 +59,7 @@ def _canvas(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
 def _matplotlib() -> Any:
     try:
         import matplotlib.figure
+        import matplotlib.ticker
     except ImportError as error:
         raise UsageError("the report needs matplotlib; install it: pip install 'hallujax[demo]'") from error
     return matplotlib
@@ -103,68 +104,69 @@ def learning_curves(
     chance: float | None,
 ) -> str | None:
     """Every player's loss terms above, validation accuracy below; None where nothing was logged."""
-    terms = sorted(
-        {
-            key
-            for line in training
-            for key, value in line.items()
-            if "/" in key
-            and key.split("/")[0] not in ("loss", "gradient_norm", "validation")
-            and isinstance(value, int | float)
-        }
-    )
+    terms = sorted({key for line in training for key in line if _is_loss_term(key)})
     if not terms and not validation:
         return None
-    steps_to_passes = {line["step"]: line["clip_passes"] for line in training if "clip_passes" in line}
-    passes_per_step = max((p / s for s, p in steps_to_passes.items() if s), default=None)
+    passes = [line["clip_passes"] / line["step"] for line in training if line.get("clip_passes") and line["step"]]
 
-    def x(line: dict[str, Any]) -> float:
-        if passes_per_step is None:
-            return line["step"]
-        return line.get("clip_passes", steps_to_passes.get(line["step"], line["step"] * passes_per_step))
+    def x(lines: Sequence[dict[str, Any]]) -> list[float]:
+        return [line["step"] * (passes[-1] if passes else 1) for line in lines]
 
-    with _canvas(4.4, 3.5) as (figure, uris):
+    with _canvas(4.4, 3.6) as (figure, uris):
         losses, accuracy = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        players = list(dict.fromkeys(term.split("/")[0] for term in terms))
         for number, term in enumerate(terms):
-            player = term.split("/")[0]
-            sibling = [t for t in terms if t.split("/")[0] == player].index(term)
             lines = [line for line in training if term in line]
             losses.plot(
-                [x(line) for line in lines],
+                x(lines),
                 [line[term] for line in lines],
                 color=CYCLE[number % len(CYCLE)],
-                linestyle=DASHES[(players.index(player) + 2 * sibling) % len(DASHES)],
+                linestyle=DASHES[number % len(DASHES)],
                 label=term.replace("/", ": "),
             )
+        levels = [np.median([line[term] for line in training if term in line]) for term in terms]
+        if len(terms) > 1 and min(levels) > 0 and max(levels) > 8 * min(levels):
+            losses.set_yscale("log")
+            ticker = _matplotlib().ticker
+            losses.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 3)))
+            losses.yaxis.set_major_formatter("{x:g}")
+            losses.yaxis.set_minor_formatter(ticker.NullFormatter())
+        elif terms:
+            losses.set_ylim(bottom=min(0.0, losses.get_ylim()[0]))
         losses.set_ylabel("training loss")
-        losses.set_ylim(bottom=min(0.0, losses.get_ylim()[0]) if terms else None)
         if terms:
-            losses.legend(loc="upper right", ncols=2 if len(terms) > 3 else 1)
-        accuracy.plot(
-            [x(line) for line in validation],
-            [100 * line["validation/accuracy"] for line in validation],
-            color=INK,
-            marker="o",
-            markersize=2.5,
-        )
-        best = [line for line in validation if line["step"] == best_step]
-        if best:
-            at = (x(best[-1]), 100 * best[-1]["validation/accuracy"])
-            accuracy.plot(*at, marker="o", markersize=7, markerfacecolor="none", color=VERMILLION)
+            # Above the axes: no corner stays free of every curve.
+            losses.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, ncols=2, handlelength=2.4)
+        trained = [line for line in training if "train/accuracy" in line]
+        accuracy.plot(x(trained), [100 * line["train/accuracy"] for line in trained], color=GREY, linewidth=0.8)
+        scores = [100 * line["validation/accuracy"] for line in validation]
+        accuracy.plot(x(validation), scores, color=INK, marker="o", markersize=2.5)
+        for at in (place for place, line in enumerate(validation) if line["step"] == best_step):
+            point = (x(validation)[at], scores[at])
+            accuracy.plot(*point, marker="o", markersize=7, markerfacecolor="none", color=VERMILLION)
             accuracy.annotate(
-                f"kept: {at[1]:.1f}", at, textcoords="offset points", xytext=(0, -13), ha="center", fontsize=8
+                f"kept: {scores[at]:.1f}",
+                point,
+                textcoords="offset points",
+                xytext=(4, 7 if scores[at] < 60 else -14),
+                ha="right",
+                fontsize=8,
             )
         if chance is not None:
             accuracy.axhline(100 * chance, color=INK, linestyle=":", linewidth=1)
         accuracy.set_ylim(0, 100)
+        accuracy.set_xlim(left=0)
         accuracy.set_yticks((0, 50, 100))
-        accuracy.set_ylabel("validation (%)")
-        accuracy.set_xlabel("clip-passes of this stage" if passes_per_step else "step")
+        accuracy.set_ylabel("accuracy (%)")
+        accuracy.set_xlabel("clip-passes of this stage" if passes else "step")
         for axes in (losses, accuracy):
             axes.grid(axis="y")
         figure.align_ylabels()
     return uris[0]
+
+
+def _is_loss_term(key: str) -> bool:
+    """Whether a key of metrics.jsonl is `player/term`: no total, norm or accuracy."""
+    return "/" in key and key.split("/")[0] not in ("loss", "gradient_norm", "train", "validation")
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> str:

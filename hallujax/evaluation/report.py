@@ -67,20 +67,22 @@ def _environment() -> Any:
 
 
 def _page(run: Run) -> dict[str, Any]:
+    dataset, reason = _open_dataset(run)
     classes = run.classes
+    if dataset is not None and len(dataset.classes) == len(classes):
+        classes = dataset.classes  # a run without a table knows their number alone
     chance = 1 / len(classes) if classes else None
-    samples = _samples(run)
     return {
         "takeaway": comparison.takeaway(run),
-        "facts": _facts(run),
+        "facts": _facts(run, len(classes)),
         "tiles": _tiles(run),
         "rows": _table(run),
         "several_seeds": any(len(row.accuracies) > 1 for row in run.rows),
         "bars": figures.accuracy_bars(_bars(run), chance) if run.rows else None,
-        "samples": samples,
+        "samples": _samples(run, dataset, reason),
         "noise_mm": int(figures.NOISE_MM),
         "curves": _curves(run, chance),
-        "confusion": _confusion(run),
+        "confusion": _confusion(run, classes),
         "stages": run.stages,
         "settings": list(_flatten(run.settings)),
         "command": run.table.get("command"),
@@ -89,14 +91,14 @@ def _page(run: Run) -> dict[str, Any]:
     }
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
+def _facts(run: Run, classes: int) -> list[tuple[str, str]]:
     data = run.settings.get("config", {}).get("data", {})
     counts = sorted({len(stage.test.clip) for stage in run.stages if stage.test is not None})
     facts = [
         ("dataset", run.table.get("dataset") or data.get("dataset")),
         ("protocol", str(run.table.get("protocol") or data.get("protocol") or "").replace("_", "-")),
         ("preset", run.table.get("preset")),
-        ("classes", len(run.classes)),
+        ("classes", classes),
         ("test clips", " / ".join(map(str, counts))),
         ("seeds", len(run.seeds)),
         ("time", _duration(run.table["seconds"]) if run.table.get("seconds") else None),
@@ -203,25 +205,15 @@ def _networks(stage: Stage) -> list[str]:
     return phrases
 
 
-def _confusion(run: Run) -> dict[str, Any] | None:
+def _confusion(run: Run, classes: list[str]) -> dict[str, Any] | None:
     """RGB alone beside the best other system tested on RGB, summed over their seeds; None without both."""
     plain = next(iter(comparison.rows_by_role(run, "rgb")), None)
-    others = [
-        row
-        for row in run.rows
-        if row.mean is not None
-        and row.test_modalities == ("rgb",)
-        and row is not plain
-        and run.predictions(row)
-    ]
+    by_rgb = [row for row in run.rows if row.mean is not None and row.test_modalities == ("rgb",)]
+    others = [row for row in by_rgb if row is not plain and run.predictions(row)]
     if plain is None or not others or not run.predictions(plain):
         return None
     best = max(others, key=lambda row: row.mean)
-    classes = run.classes
-    counts = [
-        sum(confusion_matrix(p.logits, p.label) for p in run.predictions(row).values())
-        for row in (plain, best)
-    ]
+    counts = [sum(confusion_matrix(p.logits, p.label) for p in run.predictions(row).values()) for row in (plain, best)]
     recalls = [np.diag(c) / np.maximum(c.sum(axis=1), 1) for c in counts]
     points = 100 * (recalls[1] - recalls[0])
     return {
@@ -234,21 +226,33 @@ def _confusion(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _samples(run: Run) -> dict[str, Any]:
-    """Strips of the first test clip of a few classes, evenly spread: no result takes part in the choice."""
-    folders = sorted(path for path in (run.folder / "data").glob("*") if path.is_dir())
+def _open_dataset(run: Run) -> tuple[Any, str]:
+    """The prepared dataset of a run, or None and why there is none."""
+    from hallujax.data.records import PreparedDataset  # a report without data needs no data readers
+
+    folders = [path for path in sorted((run.folder / "data").glob("*")) if path.is_dir()]
+    named = run.settings.get("config", {}).get("data", {})
+    if not folders and {"directory", "dataset"} <= named.keys():
+        folders = [path for path in [Path(named["directory"]) / named["dataset"]] if path.is_dir()]
     if not folders:
-        return {"clips": [], "reason": "no prepared dataset lies in this run folder (data/)"}
+        return None, "the dataset is neither in this run folder nor where run.json says"
     try:
-        return _sample_strips(run, folders[0])
+        return PreparedDataset.open(folders[0]), ""
+    except HallujaxError as error:
+        return None, str(error)
+
+
+def _samples(run: Run, dataset: Any, reason: str) -> dict[str, Any]:
+    """Strips of the first test clip of a few classes, evenly spread: no result takes part in the choice."""
+    if dataset is None:
+        return {"clips": [], "reason": reason}
+    try:
+        return _sample_strips(run, dataset)
     except HallujaxError as error:
         return {"clips": [], "reason": str(error)}
 
 
-def _sample_strips(run: Run, folder: Path) -> dict[str, Any]:
-    from hallujax.data.records import PreparedDataset  # a report without data needs no data readers
-
-    dataset = PreparedDataset.open(folder)
+def _sample_strips(run: Run, dataset: Any) -> dict[str, Any]:
     index, classes = dataset.index, list(dataset.classes)
     tested = {clip for stage in run.stages if stage.test is not None for clip in stage.test.clip.tolist()}
     lengths = np.minimum(dataset.length("rgb"), dataset.length("depth"))
@@ -257,7 +261,7 @@ def _sample_strips(run: Run, folder: Path) -> dict[str, Any]:
     if not present:
         return {
             "clips": [],
-            "reason": f"{folder.name} holds no {'tested ' if tested else ''}clip in both RGB and depth",
+            "reason": f"no clip of {dataset.directory} was tested and has both RGB and depth",
         }
     spread = np.unique(np.linspace(0, len(present) - 1, min(SAMPLE_CLIPS, len(present))).round().astype(int))
     rows = np.array([np.flatnonzero(usable & (index["label"] == present[i]))[0] for i in spread])
@@ -308,6 +312,8 @@ def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(settings, dict) and settings:
         for key, value in settings.items():
             yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(settings, list) and any(isinstance(value, dict) for value in settings):
+        yield from _flatten(dict(enumerate(settings)), prefix)
     elif isinstance(settings, list):
         yield prefix, ", ".join(map(str, settings))
     else:

@@ -76,9 +76,7 @@ class Run:
     @property
     def seeds(self) -> list[str]:
         """All seeds that left a number or a stage."""
-        return sorted(
-            {s for row in self.rows for s in row.accuracies} | {stage.seed for stage in self.stages}
-        )
+        return sorted({s for row in self.rows for s in row.accuracies} | {stage.seed for stage in self.stages})
 
     def predictions(self, row: Row) -> dict[str, Predictions]:
         """{seed: test predictions} of a row; a seed in which one of its stages left none is not in it."""
@@ -97,17 +95,16 @@ def read_run(folder: pathlib.Path) -> Run:
         raise UsageError(f"no run folder at {folder}: `hallujax demo --out {folder}` makes one")
     problems: list[str] = []
     seeds = {path.name.removeprefix("seed"): path for path in sorted(folder.glob("seed*")) if path.is_dir()}
-    table = _read_json(folder / "table.json", problems) or {}
-    results = _read_json(folder / "results.json", problems) or []
+    table = _read_json(folder / "table.json", problems)
+    results = _read_json(folder / "results.json", problems)
     homes = [home for home in (folder, *seeds.values()) if (home / "run.json").exists()]
-    settings = _read_json((homes or [folder])[0] / "run.json", problems) or {}
-    stages = [
-        stage
-        for seed, home in (seeds or {"0": folder}).items()
-        for stage in _read_stages(home, seed, problems)
-    ]
+    settings = _read_json((homes or [folder])[0] / "run.json", problems)
+    stages = [stage for seed, home in (seeds or {"0": folder}).items() for stage in _read_stages(home, seed, problems)]
     if not stages and not table and not results:
         raise UsageError(f"{folder} holds no run: no table.json, no results.json, no stage's folder")
+    if not table:
+        source = "results.json" if results else "the predictions its stages left"
+        problems.append(f"no table.json: accuracies are from {source}, budgets and published figures are left out")
     systems = {s["name"]: tuple(s["stages"]) for s in settings.get("config", {}).get("systems", [])}
     systems = systems or {stage.name: (stage.name,) for stage in stages}
     try:
@@ -124,14 +121,14 @@ def read_run(folder: pathlib.Path) -> Run:
 
 
 def _read_json(path: pathlib.Path, problems: list[str]) -> Any:
+    """What a JSON file holds; {} where it is absent, or damaged, which is a problem."""
     if not path.exists():
-        problems.append(f"{path.name} is not there")
-        return None
+        return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         problems.append(f"{path.name} is not valid JSON ({error})")
-        return None
+        return {}
 
 
 def _row_from_table(entry: dict[str, Any], systems: dict[str, tuple[str, ...]]) -> Row:
@@ -169,9 +166,7 @@ def _rows_from_results(results: list[dict[str, Any]], systems: dict[str, tuple[s
     ]
 
 
-def _results_from_stages(
-    stages: Sequence[Stage], systems: dict[str, tuple[str, ...]]
-) -> Iterator[dict[str, Any]]:
+def _results_from_stages(stages: Sequence[Stage], systems: dict[str, tuple[str, ...]]) -> Iterator[dict[str, Any]]:
     modalities = {stage.name: stage.info.get("test_modalities", ()) for stage in stages}
     for name, members in systems.items():
         for seed, predictions in _predictions(stages, members).items():

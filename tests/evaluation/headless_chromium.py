@@ -29,6 +29,7 @@ def browse(path, *, width, height):
         browser = subprocess.Popen(
             ["bash", "-c", command, CHROMIUM, *flags, f"--user-data-dir={profile}", "about:blank"],
             pass_fds=(to_read, from_write),
+            env=os.environ | {"TMPDIR": profile},  # a killed browser leaves folders there
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -61,17 +62,13 @@ class Page:
     @property
     def requests(self):
         return [
-            event["params"]["request"]["url"]
-            for event in self.events
-            if event["method"] == "Network.requestWillBeSent"
+            event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"
         ]
 
     @property
     def complaints(self):
         """What the browser's console says, e.g. of a blocked request."""
-        return [
-            event["params"]["entry"]["text"] for event in self.events if event["method"] == "Log.entryAdded"
-        ]
+        return [event["params"]["entry"]["text"] for event in self.events if event["method"] == "Log.entryAdded"]
 
     def evaluate(self, expression):
         answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

@@ -33,9 +33,7 @@ def text_of(path):
 
 def rows(**means):
     roles = {"ensemble": "ensemble", "control": "rgb+control", "admd": "privileged", "step4": "privileged"}
-    return [
-        Row(name, ("rgb",), {"0": mean}, mean, None, role=roles[name]) for name, mean in means.items() if mean
-    ]
+    return [Row(name, ("rgb",), {"0": mean}, mean, None, role=roles[name]) for name, mean in means.items() if mean]
 
 
 def run_of(table_rows):
@@ -67,6 +65,17 @@ def test_takeaway_counts_seeds_and_admits_what_the_clips_cannot_tell(tmp_path):
     difference = comparison.compare(run, best, reference)
     assert difference.low < difference.points < difference.high
     assert ("within the noise of the test clips" in sentence) == (not difference.separated)
+
+
+def test_takeaway_says_once_that_two_gaps_are_within_the_noise(monkeypatch):
+    run = run_of(rows(ensemble=0.6, control=0.62, admd=0.65))
+    unsure = comparison.Difference(3.0, -1.0, 7.0)
+    monkeypatch.setattr(comparison, "compare", lambda *_: unsure)
+    sentence = comparison.takeaway(run)
+    assert sentence.count("noise") == 1 and "(62.0 %), both within the noise of the test clips" in sentence
+    sure = comparison.Difference(5.0, 2.0, 8.0)
+    monkeypatch.setattr(comparison, "compare", lambda *a: sure if a[2].role == "ensemble" else unsure)
+    assert "(60.0 %), and 3.0 points above RGB + control (62.0 %) but within" in comparison.takeaway(run)
 
 
 def test_paired_bootstrap_against_closed_forms():
@@ -108,9 +117,7 @@ def test_fused_rows_are_compared_by_their_mean_logits(whole_run):
     run = runs.read_run(whole_run)
     ensemble = next(row for row in run.rows if row.method == "RGB ensemble")
     fused = run.predictions(ensemble)["0"]
-    members = [
-        np.load(whole_run / "seed0" / name / "predictions_test.npz")["logits"] for name in ("rgb", "rgb2")
-    ]
+    members = [np.load(whole_run / "seed0" / name / "predictions_test.npz")["logits"] for name in ("rgb", "rgb2")]
     np.testing.assert_allclose(fused.logits, np.mean(members, axis=0), rtol=1e-6)
     assert fused.accuracy == ensemble.mean
     assert run.problems == []
@@ -129,7 +136,7 @@ def test_unfinished_missing_and_damaged_stages_are_named(tmp_path):
     assert "seed 0, stage admd is unfinished" in page
     assert "seed 0, stage rgb2: predictions_test.npz cannot be read" in page
     assert "stage depth, which control starts from, has no folder here" in page
-    assert "no prepared dataset lies in this run folder" in page
+    assert "Left out: the dataset is neither in this run folder" in page
     run = runs.read_run(tmp_path)
     states = {stage.name: stage.state for stage in run.stages}
     assert states == {
@@ -156,7 +163,7 @@ def test_a_single_working_folder_without_a_table_reports_what_it_has(tmp_path):
     write_run(tmp_path, stages=("rgb", "rgb2"), data=False)
     (tmp_path / "run.json").rename(tmp_path / "seed0" / "run.json")
     page = text_of(write_report(tmp_path / "seed0"))
-    assert "RGB ensemble" in page and "table.json is not there" in page
+    assert "RGB ensemble" in page and "no table.json: accuracies are from the predictions" in page
     found = {row.method: row.mean for row in runs.read_run(tmp_path / "seed0").rows}
     stated = {row.method: row.mean for row in runs.read_run(tmp_path).rows if row.mean is not None}
     assert found == stated and set(found) == {"RGB", "RGB ensemble"}
@@ -168,9 +175,7 @@ def test_folders_that_hold_no_run_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no run folder at"):
         write_report(tmp_path / "absent")
     (tmp_path / "table.json").write_text('{"rows": [{"method": "rgb"}]}')
-    with pytest.raises(
-        DataError, match=r"table.json is not a table of results \(KeyError\('test_modalities'\)\)"
-    ):
+    with pytest.raises(DataError, match=r"table.json is not a table of results \(KeyError\('test_modalities'\)\)"):
         write_report(tmp_path)
 
 
@@ -194,6 +199,7 @@ def test_the_page_holds_every_row_curve_and_sample(report):
     for name in SYSTEMS:
         assert name in text
     assert "73.42" in text and "mean of the logits" in text and "hallujax demo --out demo" in text
+    assert "1 234 567" in text  # parameters of all of a stage's networks
     assert page.count('alt="Losses and validation accuracy') == 8
     assert page.count('alt="Five RGB frames of') == 3
     assert page.count('alt="Confusion matrix of') == 2
