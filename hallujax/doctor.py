@@ -155,9 +155,7 @@ def _devices() -> Iterator[Check]:
         devices = jax.devices()
         total = float(jnp.ones((8, 8)).sum())
     except Exception as error:  # whatever a broken driver or wheel raises is the finding
-        yield Check(
-            "devices", "broken", f"JAX does not run: {error}", "see https://docs.jax.dev/installation"
-        )
+        yield Check("devices", "broken", f"JAX does not run: {error}", "see https://docs.jax.dev/installation")
         return
     if total != 64.0:
         yield Check("devices", "broken", f"{devices[0]} computes 8 * 8 = {total}", "reinstall jax and jaxlib")
@@ -218,9 +216,7 @@ def _dataset(directory: pathlib.Path) -> Check:
     try:
         dataset = PreparedDataset.open(directory)
     except (DataError, OSError, json.JSONDecodeError) as error:
-        return Check(
-            f"dataset {directory.name}", "missing", str(error), f"delete {directory} and prepare again"
-        )
+        return Check(f"dataset {directory.name}", "missing", str(error), f"delete {directory} and prepare again")
     modalities = ", ".join(dataset.modalities)
     found = f"{len(dataset)} clips, {len(dataset.classes)} classes, {modalities} in {directory}"
     return Check(f"dataset {dataset.name}", "ok", found)

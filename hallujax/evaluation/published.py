@@ -2,8 +2,8 @@
 
 `published.csv` holds one line a table row. Tables: `eccv18-3` (Table 3 of Garcia, Morerio and Murino, ECCV
 2018), `admd-4` (Table 4 of the TPAMI article) and `admd-nyud` (its object recognition table). Two cells
-contradict each other and are kept as printed: the ECCV RGB stream on NTU cross-view is 71.39 in `eccv18-3` and
-80.01 in `admd-4`.
+contradict each other and are kept as printed: the ECCV RGB stream on NTU cross-view is 71.39 in `eccv18-3`
+and 80.01 in `admd-4`.
 """
 
 import csv
@@ -43,9 +43,7 @@ def load() -> list[PublishedRow]:
     ]
 
 
-def value(
-    table: str, method: str, column: str, test_modalities: tuple[str, ...] | None = None
-) -> float | None:
+def value(table: str, method: str, column: str, test_modalities: tuple[str, ...] | None = None) -> float | None:
     """The accuracy in percent that `table` reports for `method` in `column`; None where it reports none.
 
     `test_modalities` is needed only where a table lists a method twice (ModDrop, with and without depth).

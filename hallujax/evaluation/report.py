@@ -148,7 +148,9 @@ def _accuracy(row: Row) -> str:
     if row.mean is None:
         return "missing"
     spread = "" if row.deviation is None else f" ± {100 * row.deviation:.1f}"
-    return f"{100 * row.mean:.1f}{spread}"
+    done = len(row.accuracies)
+    part = f" ({done} of {done + row.missing_seeds} seeds)" if row.missing_seeds else ""
+    return f"{100 * row.mean:.1f}{spread}{part}"
 
 
 def _difference(difference: Difference | None) -> dict[str, str] | None:

@@ -41,7 +41,8 @@ class Row:
       deviation: over seeds, None where one is done.
       published: percent on NTU RGB+D, cross-subject.
       stages: whose mean clip logits predict.
-      role: what it is compared as, where the table says so; see `comparison.role`.
+      role: what it is compared as, where the configuration says so; see `comparison.role`.
+      missing_seeds: of the table, that have no number yet.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Row:
     note: str = ""
     stages: tuple[str, ...] = ()
     role: str | None = None
+    missing_seeds: int = 0
 
 
 @dataclasses.dataclass
@@ -105,13 +107,16 @@ def read_run(folder: pathlib.Path) -> Run:
     if not table:
         source = "results.json" if results else "the predictions its stages left"
         problems.append(f"no table.json: accuracies are from {source}, budgets and published figures are left out")
-    systems = {s["name"]: tuple(s["stages"]) for s in settings.get("config", {}).get("systems", [])}
+    declared = settings.get("config", {}).get("systems", [])
+    systems = {system["name"]: tuple(system["stages"]) for system in declared}
     systems = systems or {stage.name: (stage.name,) for stage in stages}
+    roles = {system["name"]: system.get("role") for system in declared}
     try:
         if table:
             rows = [_row_from_table(entry, systems) for entry in table["rows"]]
         else:
             rows = _rows_from_results(results or _results_from_stages(stages, systems), systems)
+            rows = [dataclasses.replace(row, role=roles.get(row.method)) for row in rows]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         name = "table.json" if table else "results.json"
         raise DataError(f"{folder / name} is not a table of results ({error!r}): evaluate again") from error
@@ -133,7 +138,8 @@ def _read_json(path: pathlib.Path, problems: list[str]) -> Any:
 
 def _row_from_table(entry: dict[str, Any], systems: dict[str, tuple[str, ...]]) -> Row:
     method = str(entry["method"])
-    accuracies = {str(k): float(v) for k, v in (entry.get("accuracies") or {}).items() if v is not None}
+    stated = entry.get("accuracies") or {}
+    accuracies = {str(seed): float(value) for seed, value in stated.items() if value is not None}
     return Row(
         method=method,
         test_modalities=tuple(entry["test_modalities"]),
@@ -145,6 +151,7 @@ def _row_from_table(entry: dict[str, Any], systems: dict[str, tuple[str, ...]]) 
         note=entry.get("note") or "",
         stages=tuple(entry.get("stages") or systems.get(method, (method,))),
         role=entry.get("role"),
+        missing_seeds=len(stated) - len(accuracies),
     )
 
 

@@ -159,6 +159,14 @@ def test_a_table_that_contradicts_the_predictions_is_pointed_out(tmp_path):
     assert problem.startswith("RGB, seed 0: the table says 99.00 %, the stored predictions give")
 
 
+def test_a_row_with_a_seed_missing_says_so(tmp_path):
+    write_run(tmp_path, seeds=(0, 1, 2), data=False)
+    table = json.loads((tmp_path / "table.json").read_text())
+    table["rows"][0] |= {"mean": 0.5, "deviation": 0.01, "accuracies": {"0": 0.49, "1": 0.51, "2": None}}
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    assert "50.0 ± 1.0 (2 of 3 seeds)" in text_of(write_report(tmp_path))
+
+
 def test_a_single_working_folder_without_a_table_reports_what_it_has(tmp_path):
     write_run(tmp_path, stages=("rgb", "rgb2"), data=False)
     (tmp_path / "run.json").rename(tmp_path / "seed0" / "run.json")
