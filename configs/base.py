@@ -1,8 +1,8 @@
 """Every configuration key, once, with what it means; the other files here say which stages there are.
 
 A file in this folder is used as `--config=configs/FILE.py:DATASET,PROTOCOL`, and any key is overridden by
-`--config.KEY=VALUE`. Keys under `training` are the defaults of every stage; `--config.stages.NAME.KEY=VALUE` changes one
-stage alone.
+`--config.KEY=VALUE`. Keys under `training` are the defaults of every stage; `--config.stages.NAME.KEY=VALUE` changes
+one stage alone.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ PRESETS = ("", "paper", "authors_code")
 def parse(arguments: str) -> tuple[str, str, str]:
     """`DATASET,PROTOCOL[,PRESET]` as its three parts.
 
-    The presets say what to do where sources disagree: `paper` follows the slides, `authors_code` the released TensorFlow
-    code. Without one the values are hallujax's own, chosen on validation data for small networks from scratch.
+    The presets say what to do where sources disagree: `paper` follows the slides, `authors_code` the released
+    TensorFlow code. Without one the values are hallujax's own, chosen on validation data for small networks from scratch.
     """
     dataset, protocol, preset = (*arguments.split(","), "", "")[:3]
     if dataset not in DATASETS:
@@ -35,7 +35,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.seed = 0  # of everything random
     config.imagenet_weights = ""  # path of a torchvision-named .safetensors; needed by init_from=("imagenet", "")
     config.log_every = 10  # updates between two lines of metrics.jsonl
-    config.checkpoint_every = 0  # updates between checkpoints, beside those at each validation
+    config.checkpoint_every = 200  # updates between two checkpoints
 
     config.data = ConfigDict()
     config.data.directory = "data/standard"  # holds the prepared datasets, a folder each
@@ -116,7 +116,7 @@ def stage(
     learning_rates: Mapping[str, float] | None = None,
     rounds: tuple[tuple[str, ...], ...] = (),
 ) -> ConfigDict:
-    """One stage: `method` with its `options`, started from other stages' networks, on the defaults of `config.training`.
+    """One stage: `method` with its `options`, started from other stages' networks, on `config.training`'s defaults.
 
     The defaults are followed until overridden: `--config.training.epochs=5` reaches every stage that does not say
     otherwise.
@@ -130,9 +130,9 @@ def stage(
     return block
 
 
-def system(*stages: str, published: tuple[str, str] = ("", "")) -> ConfigDict:
-    """A row of the table: the mean of the stages' clip logits; `published` is (table, method) of its figure there."""
-    return ConfigDict({"stages": stages, "published": published})
+def system(*stages: str, role: str = "other", published: tuple[str, str] = ("", "")) -> ConfigDict:
+    """A row of the table: the mean of the stages' clip logits; the rest as in `hallujax.experiment.System`."""
+    return ConfigDict({"stages": stages, "role": role, "published": published})
 
 
 def _following(block: ConfigDict) -> ConfigDict:

@@ -16,7 +16,12 @@ from configs import streams as single_streams
 DISTILLATION = {
     "": {"temperature": 4.0, "soften_student": True, "temperature_squared": True, "scale": 0.05},
     "paper": {"temperature": 10.0, "soften_student": False, "temperature_squared": False, "scale": 1.0},
-    "authors_code": {"temperature": 10.0, "soften_student": True, "temperature_squared": False, "scale": 0.05},
+    "authors_code": {
+        "temperature": 10.0,
+        "soften_student": True,
+        "temperature_squared": False,
+        "scale": 0.05,
+    },
 }
 
 
@@ -33,8 +38,12 @@ def add(config: ConfigDict, preset: str) -> None:
         options={"modalities": {"hallucination": "rgb", "rgb": "rgb"}, "connect": False},
         init_from={"hallucination": ("hallucination", "hallucination"), "rgb": ("two_stream", "rgb")},
     )
-    config.systems["Hallucination (step 3)"] = base.system("hallucination", published=("eccv18-3", "Ours - step 3"))
-    config.systems["Hallucination + RGB (step 4)"] = base.system("step4", published=("eccv18-3", "Ours - step 4"))
+    config.systems["Hallucination (step 3)"] = base.system(
+        "hallucination", role="privileged", published=("eccv18-3", "Ours - step 3")
+    )
+    config.systems["Hallucination + RGB (step 4)"] = base.system(
+        "step4", role="privileged", published=("eccv18-3", "Ours - step 4")
+    )
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:

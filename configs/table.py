@@ -1,6 +1,6 @@
 """Every system of this folder on one set of streams: the table.
 
-    hallujax train --config=configs/table.py:mocap_rgbd,cross_subject --workdir=runs/table
+hallujax train --config=configs/table.py:mocap_rgbd,cross_subject --workdir=runs/table
 """
 
 from ml_collections import ConfigDict

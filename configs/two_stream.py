@@ -15,7 +15,10 @@ def add(config: ConfigDict, preset: str) -> None:
         config,
         "two_stream",
         # The slides draw the connections and the released code's commands switch them on for this step.
-        options={"modalities": {"depth": "depth", "rgb": "rgb"}, "connect": preset in ("paper", "authors_code")},
+        options={
+            "modalities": {"depth": "depth", "rgb": "rgb"},
+            "connect": preset in ("paper", "authors_code"),
+        },
         init_from={"depth": ("depth", "depth"), "rgb": ("rgb", "rgb")},
     )
     config.systems["Two-stream, not fine-tuned"] = base.system(

@@ -98,11 +98,14 @@ class System:
     Attributes:
       name: of the row.
       stages: whose clip logits are averaged.
+      role: in the comparison: `rgb`, `ensemble`, `control`, `rgb+control` (what a distilled model is compared with),
+        `privileged` (tested on RGB, taught by more) or `other`.
       published: `(table, method)` of the row in `evaluation/published.csv`, or two empty strings.
     """
 
     name: str
     stages: tuple[str, ...]
+    role: str
     published: tuple[str, str]
 
 
@@ -115,7 +118,7 @@ class Experiment:
       data, transforms: see there.
       imagenet_weights: path of a torchvision-named .safetensors file, or empty.
       log_every: updates between two lines of the metrics log.
-      checkpoint_every: updates between two checkpoints, beside those at each validation; 0 for these alone.
+      checkpoint_every: updates between two checkpoints.
       stages: in the order they are declared.
       systems: the table.
     """
@@ -204,10 +207,7 @@ def read_config(config: ConfigDict) -> Experiment:
     stages = {name: _read_stage(name, stage) for name, stage in raw.pop("stages", {}).items()}
     if not stages:
         raise UsageError("the configuration declares no stages")
-    systems = [
-        _read(System, {"name": name} | {key: tuple(value) for key, value in row.items()}, f"systems.{name}")
-        for name, row in raw.pop("systems", {}).items()
-    ]
+    systems = [_read(System, {"name": name} | row, f"systems.{name}") for name, row in raw.pop("systems", {}).items()]
     for system in systems:
         if unknown := set(system.stages) - set(stages):
             raise UsageError(f"system {system.name!r} needs the stages {sorted(unknown)}, which are not declared")
@@ -221,6 +221,28 @@ def read_config(config: ConfigDict) -> Experiment:
     return experiment
 
 
+def from_json(raw: Mapping[str, Any]) -> Experiment:
+    """An `Experiment` as `run.json` keeps it (`dataclasses.asdict`)."""
+    stages = {
+        name: _read_stage(name, {key: value for key, value in stage.items() if key != "name"})
+        for name, stage in raw["stages"].items()
+    }
+    nested = {
+        "data": _read(DataOptions, raw["data"], "data"),
+        "transforms": _read(TransformOptions, raw["transforms"], "transforms"),
+        "stages": stages,
+        "systems": [
+            _read(
+                System,
+                row | {"stages": tuple(row["stages"]), "published": tuple(row["published"])},
+                "systems",
+            )
+            for row in raw["systems"]
+        ],
+    }
+    return _read(Experiment, raw | nested, "")
+
+
 def _plain(config: ConfigDict) -> dict[str, Any]:
     """A ConfigDict as dicts, references resolved, in the order of declaration (`to_dict` sorts)."""
     return {k: _plain(config[k]) if isinstance(config[k], ConfigDict) else config[k] for k in config.keys()}
@@ -230,6 +252,8 @@ def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
     where = f"stages.{name}"
     if unknown := set(raw) - {field.name for field in dataclasses.fields(Stage)}:
         raise UsageError(f"unknown configuration key {where}.{min(unknown)}")
+    if "stage_sizes" in raw["model"]:
+        raw["model"]["stage_sizes"] = tuple(raw["model"]["stage_sizes"])
     raw = raw | {
         "name": name,
         "optimizer": _read(OptimizerOptions, raw["optimizer"], f"{where}.optimizer"),

@@ -32,9 +32,7 @@ def player_gradients(
       ValueError: if `players` and `trainable` name different networks, or a player has no loss or the reverse.
     """
     if set(players) != set(trainable):
-        raise ValueError(
-            f"players are given for the networks {sorted(players)}, parameters for {sorted(trainable)}"
-        )
+        raise ValueError(f"players are given for the networks {sorted(players)}, parameters for {sorted(trainable)}")
     losses, pull_back, aux = jax.vjp(loss_fn, trainable, has_aux=True)
     if set(losses) != set(players.values()):
         raise ValueError(

@@ -21,7 +21,13 @@ class ClipLoader:
     """Reads the samples of a batch: frame choice, one batched read a modality, labels."""
 
     def __init__(
-        self, dataset: PreparedDataset, modalities: Sequence[str], *, frames: int, sampling: Sampling, seed: int
+        self,
+        dataset: PreparedDataset,
+        modalities: Sequence[str],
+        *,
+        frames: int,
+        sampling: Sampling,
+        seed: int,
     ):
         if unknown := set(modalities) - set(dataset.modalities):
             raise UsageError(

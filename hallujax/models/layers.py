@@ -170,11 +170,13 @@ class TemporalConv(nn.Module):
         kernel = self.param("kernel", TEMPORAL_INITS[self.init], (size, c, c), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (c,), jnp.float32)
         clips = x.reshape(n // self.frames, self.frames, h * w, c)
+        # Two spatial dimensions, [T, H W]: XLA lays out three badly.
+        pad = size // 2
         out = lax.conv_general_dilated(
             clips,
             kernel[:, None].astype(self.dtype),
             (1, 1),
-            ((size // 2, size // 2), (0, 0)),
+            ((pad, pad), (0, 0)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         return nn.relu(out + bias.astype(self.dtype)).reshape(x.shape)

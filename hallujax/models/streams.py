@@ -1,11 +1,13 @@
 """Named networks: separate pure modules, each with variables, a train flag and a name of its own."""
 
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 Variables = dict[str, Any]
 
@@ -81,20 +83,23 @@ def initialize(
         raise ValueError(f"the method's forward pass never calls its networks {sorted(uncalled)}")
     params, batch_stats = {}, {}
     for name, module in modules.items():
-        inputs, arguments = shapes.calls[name]
-        own_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
-        variables = _initialize_one(module, own_key, inputs, arguments)
+        (inputs, arguments) = shapes.calls[name]
+        leaves, structure = jax.tree.flatten((inputs, arguments))
+        variables = _initialize_one(
+            module, structure, tuple(leaves), jax.random.fold_in(key, zlib.crc32(name.encode()))
+        )
         params[name] = variables["params"]
         batch_stats[name] = variables.get("batch_stats", {})
     return params, batch_stats
 
 
-def _initialize_one(module: nn.Module, key: jax.Array, inputs: tuple, arguments: dict) -> Variables:
-    def init(key):
-        zeros = jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), (inputs, arguments))
-        return module.init(key, *zeros[0], train=False, **zeros[1])
-
-    return jax.jit(init)(key)  # the forward pass is dead code here: only the initialisers are compiled
+# Static arguments, so that networks of one architecture share one compilation, across methods too. The forward pass is
+# dead code in it: only the initialisers are compiled.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _initialize_one(module: nn.Module, structure: Any, leaves: tuple, key: jax.Array) -> Variables:
+    zeros = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
+    inputs, arguments = jax.tree.unflatten(structure, zeros)
+    return module.init(key, *inputs, train=False, **arguments)
 
 
 def _shape(x: Any) -> jax.ShapeDtypeStruct:

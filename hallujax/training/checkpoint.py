@@ -32,10 +32,13 @@ class Checkpoints:
             ocp.args.Composite(state=ocp.args.StandardSave(_as_dict(state)), progress=ocp.args.JsonSave(progress)),
         )
 
-    def save_best(self, step: int, state: TrainState) -> None:
-        """Starts writing the networks as the best so far."""
-        networks = {"params": state.params, "batch_stats": state.batch_stats}
+    def save_best(self, step: int, networks: dict[str, Any]) -> None:
+        """Writes `{"params", "batch_stats"}` as the best so far.
+
+        Waits until it is on disk: a `latest` that speaks of it must never be there without it.
+        """
         self._write(self._best, step, ocp.args.Composite(networks=ocp.args.StandardSave(networks)))
+        self.wait()
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The latest state and progress, or None before the first save.
@@ -58,7 +61,7 @@ class Checkpoints:
             )
         except Exception as error:  # orbax raises many kinds for a damaged checkpoint
             raise CheckpointError(
-                f"{self._directory}/latest/{step} cannot be read ({_first_line(error)}); remove that folder to start over"
+                f"{self._directory}/latest/{step} cannot be read ({_first_line(error)}); remove it to start over"
             ) from error
         return TrainState(**restored["state"]), restored["progress"]
 
@@ -74,7 +77,9 @@ class Checkpoints:
         try:
             device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             metadata = self._best.item_metadata(step)["networks"]
-            template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), metadata)
+            template = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), metadata
+            )
             args = ocp.args.Composite(networks=ocp.args.StandardRestore(template))
             return self._best.restore(step, args=args)["networks"]
         except Exception as error:
@@ -120,10 +125,23 @@ class Checkpoints:
 
 
 def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
+    # The registry lets a fresh manager read an item's metadata before anything was saved or restored through it.
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    for item in ("state", "networks"):
+        handler = ocp.StandardCheckpointHandler()
+        registry.add(item, ocp.args.StandardSave, handler)
+        registry.add(item, ocp.args.StandardRestore, handler)
+    handler = ocp.JsonCheckpointHandler()
+    registry.add("progress", ocp.args.JsonSave, handler)
+    registry.add("progress", ocp.args.JsonRestore, handler)
     return ocp.CheckpointManager(
         directory,
+        handler_registry=registry,
         options=ocp.CheckpointManagerOptions(
-            preservation_policy=LatestN(1), create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
+            preservation_policy=LatestN(1),
+            create=True,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
         ),
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hallujax import methods
 from hallujax.console import Console
-from hallujax.data.pipeline import ClipLoader, check_clips, evaluation_batches, training_batches
+from hallujax.data.pipeline import ClipLoader, check_clips, training_batches
 from hallujax.data.records import PreparedDataset
 from hallujax.data.transforms import prepare_evaluation, prepare_training
 from hallujax.errors import HallujaxError, UsageError
@@ -85,8 +85,8 @@ class StageTraining:
         self.directory.mkdir(parents=True, exist_ok=True)
         checkpoints = Checkpoints(self.directory / "checkpoints")
         with StopRequest() as stop:
-            seconds = self._train(checkpoints, stop)
-            self._finish(checkpoints, seconds)
+            summary = self._train(checkpoints, stop)
+            self._finish(checkpoints, summary)
         checkpoints.close()
 
     # -- the state before the first step ------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class StageTraining:
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
-    def _train(self, checkpoints: Checkpoints, stop: StopRequest) -> float:
+    def _train(self, checkpoints: Checkpoints, stop: StopRequest) -> dict[str, Any]:
         stage, data = self.stage, self.experiment.data
         short = check_clips(self.dataset, self.splits["train"], self.modalities, data.frames, data.short_clips)
         if short:
@@ -150,7 +150,13 @@ class StageTraining:
         everywhere, split = replicated(self.mesh), split_over_data(self.mesh)
         state = jax.device_put(self._initial_state(optimizers), everywhere)
         plateau = Plateau(stage.plateau.patience, stage.plateau.factor, stage.plateau.drops)
-        progress: dict[str, Any] = {"position": 0, "log": 0, "plateau": plateau.counters(), "best": None, "seconds": 0.0}
+        progress: dict[str, Any] = {
+            "position": 0,
+            "log": 0,
+            "plateau": plateau.counters(),
+            "best": None,
+            "seconds": 0.0,
+        }
         if (restored := checkpoints.restore(state)) is not None:
             state, progress = restored
             plateau = Plateau(stage.plateau.patience, stage.plateau.factor, stage.plateau.drops, **progress["plateau"])
@@ -185,6 +191,17 @@ class StageTraining:
         )
         validate_at = {round(self.steps * i / stage.evaluations) for i in range(1, stage.evaluations + 1)}
         started, before = time.monotonic(), progress["seconds"]
+        best = None  # networks better than those on disk
+
+        def save(step: int, state: TrainState) -> None:
+            nonlocal best
+            if best is not None:
+                checkpoints.save_best(progress["best"]["step"], best)
+                best = None
+            # What the counters say is true of this state: the next batch is drawn only after they are taken.
+            progress.update(position=step * stage.batch_size, log=log.position, plateau=plateau.counters())
+            progress.update(seconds=before + time.monotonic() - started)
+            checkpoints.save(step, state, progress)
 
         for step in range(first + 1, self.steps + 1):
             if plateau.finished:
@@ -192,34 +209,37 @@ class StageTraining:
             batch = to_devices(next(batches), split)
             state, metrics = step_function(state, batch, jnp.float32(plateau.learning_rate_scale), key)
             self.console.advance(stage.batch_size, f"{stage.name} {step}/{self.steps}")
-            seconds = before + time.monotonic() - started
             if step % self.experiment.log_every == 0 or step == self.steps:
                 values = {name: float(value) for name, value in jax.device_get(metrics).items()}
                 self._check_finite(values, step)
-                extra = {"clip_passes": step * stage.batch_size, "learning_rate_scale": plateau.learning_rate_scale}
-                log.write(step, values | extra | {"seconds": seconds})
+                values |= {
+                    "clip_passes": step * stage.batch_size,
+                    "learning_rate_scale": plateau.learning_rate_scale,
+                }
+                log.write(step, values | {"seconds": before + time.monotonic() - started})
             if step in validate_at:
                 score = self.evaluator.predict(state.params, state.batch_stats, self.splits["validation"]).accuracy
                 log.write(step, {"validation/accuracy": score, "validation/clips": len(self.splits["validation"])})
                 plateau.update(score)
-                best = progress["best"]
-                if best is None or stage.select == "last" or score >= best["accuracy"]:
+                if progress["best"] is None or stage.select == "last" or score >= progress["best"]["accuracy"]:
                     progress["best"] = {"step": step, "accuracy": score}
-                    checkpoints.save_best(step, state)
-            checkpoint_now = self.experiment.checkpoint_every and step % self.experiment.checkpoint_every == 0
-            if step in validate_at or checkpoint_now or stop.signal is not None:
-                # What the counters say is true of this state; the next batch is drawn only after they are taken.
-                progress |= {"position": step * stage.batch_size, "log": log.position}
-                progress |= {"plateau": plateau.counters(), "seconds": before + time.monotonic() - started}
-                checkpoints.save(step, state, progress)
+                    best = jax.tree.map(jnp.copy, {"params": state.params, "batch_stats": state.batch_stats})
             if stop.signal is not None:
+                save(step, state)
                 checkpoints.close()
                 raise Stopped(stop.signal, f"stopped in {stage.name} at step {step}; the same command continues there")
+            if step % self.experiment.checkpoint_every == 0 and step != self.steps:
+                save(step, state)
+        if best is not None:
+            checkpoints.save_best(progress["best"]["step"], best)
         batches.close()
         log.close()
-        checkpoints.wait()
-        self._best = progress["best"]
-        return progress["seconds"]
+        return {
+            "steps": int(state.step),
+            "best_step": progress["best"]["step"],
+            "best_validation_accuracy": progress["best"]["accuracy"],
+            "seconds": round(before + time.monotonic() - started, 1),
+        }
 
     def _check_finite(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
@@ -231,7 +251,7 @@ class StageTraining:
 
     # -- what a finished stage leaves -----------------------------------------------------------------------------
 
-    def _finish(self, checkpoints: Checkpoints, seconds: float) -> None:
+    def _finish(self, checkpoints: Checkpoints, trained: dict[str, Any]) -> None:
         networks = checkpoints.restore_best()
         for split in ("validation", "test"):
             predictions = self.evaluator.predict(networks["params"], networks["batch_stats"], self.splits[split])
@@ -242,17 +262,15 @@ class StageTraining:
             "networks": dict(self.method.modalities),
             "players": dict(self.method.players),
             "init_from": {network: list(source) for network, source in self.stage.init_from.items()},
-            "steps": self.steps,
             "batch_size": self.stage.batch_size,
-            "clip_passes": self.steps * self.stage.batch_size,
+            "clip_passes": trained["steps"] * self.stage.batch_size,
             "test_modalities": list(self.method.test_modalities),
             "parameters": {n: sum(leaf.size for leaf in jax.tree.leaves(p)) for n, p in networks["params"].items()},
-            "seconds": round(seconds, 1),
-            "best_step": self._best["step"],
-            "best_validation_accuracy": self._best["accuracy"],
-        }
+        } | trained
         partial = self.directory / "stage.json.partial"
         partial.write_text(json.dumps(summary, indent=1) + "\n")
         os.replace(partial, self.directory / "stage.json")
-        accuracy = summary["best_validation_accuracy"]
-        self.console.say(f"  {self.stage.name}: validation accuracy {accuracy:.3f} at step {summary['best_step']}")
+        self.console.say(
+            f"  {self.stage.name}: validation accuracy {summary['best_validation_accuracy']:.3f} "
+            f"at step {summary['best_step']}, {summary['seconds']:.0f} s"
+        )

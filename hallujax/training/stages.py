@@ -19,7 +19,17 @@ from hallujax.errors import UsageError
 from hallujax.experiment import Experiment, Stage
 from hallujax.training.loop import StageTraining
 
-PACKAGES = ("hallujax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+PACKAGES = (
+    "hallujax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorflow-datasets",
+    "numpy",
+)
 
 
 def is_done(directory: pathlib.Path) -> bool:
@@ -100,7 +110,11 @@ def describe_run(experiment: Experiment, dataset: PreparedDataset) -> dict[str, 
     """What made a run: configuration, revision, versions, devices, dataset."""
     return {
         "config": json.loads(json.dumps(dataclasses.asdict(experiment))),
-        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, "preset": dataset.info.get("preset")},
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "preset": dataset.info.get("preset"),
+        },
         "revision": _revision(),
         "versions": {package: metadata.version(package) for package in PACKAGES},
         "python": platform.python_version(),

@@ -56,7 +56,7 @@ def train_step(
     for movers in rounds:
         players = {network: player for network, player in method.players.items() if player in movers}
 
-        def loss_fn(trainable, players=players, params=params, batch_stats=batch_stats):
+        def loss_fn(trainable, movers=movers, players=players, params=params, batch_stats=batch_stats):
             nets = Networks(method.networks, params | trainable, batch_stats, training=frozenset(method.players))
             outputs = method.forward(nets, batch)
             losses, terms = player_losses(method, outputs, batch)
@@ -83,7 +83,9 @@ def train_step(
     return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
 
-def evaluation_step(state_params: Any, batch_stats: Any, batch: Batch, *, method: Method, prepare: Prepare) -> jax.Array:
+def evaluation_step(
+    state_params: Any, batch_stats: Any, batch: Batch, *, method: Method, prepare: Prepare
+) -> jax.Array:
     """Clip logits `[B, K]` of a batch that holds the method's test modalities and nothing else."""
     nets = Networks(method.networks, state_params, batch_stats)
     return method.predict(method.forward(nets, prepare(batch, jax.random.key(0))))
@@ -123,7 +125,7 @@ def initial_state(
 ) -> TrainState:
     """The state before the first step: what is warm-started is in `params` already."""
     opt_state = {
-        player: optimizer.init({network: params[network] for network, owner in players.items() if owner == player})
+        player: jax.jit(optimizer.init)({n: params[n] for n, owner in players.items() if owner == player})
         for player, optimizer in optimizers.items()
     }
     return TrainState(jnp.zeros((), jnp.int32), dict(params), dict(batch_stats), opt_state)

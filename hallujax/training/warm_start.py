@@ -9,7 +9,11 @@ import numpy as np
 from hallujax.errors import CheckpointError
 
 Tree = dict[str, Any]
-NOT_IN_IMAGENET = ("temporal", "bottleneck", "logits")  # what no ImageNet checkpoint has, or has for other classes
+NOT_IN_IMAGENET = (
+    "temporal",
+    "bottleneck",
+    "logits",
+)  # what no ImageNet checkpoint has, or has for other classes
 
 
 def warm_start(network: str, fresh: Tree, source: Tree, origin: str) -> tuple[Tree, str]:

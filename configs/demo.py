@@ -1,0 +1,22 @@
+"""The table on the `quick` benchmark with a small fixed budget, for `hallujax demo`.
+
+    hallujax demo --out runs/demo
+
+One seed of minutes: it shows that every part works and claims nothing beyond that. The three-seed table of the
+`standard` benchmark is in benchmarks/results.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import table
+
+
+def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
+    config = table.get_config(arguments)
+    config.data.directory = "runs/demo/data"
+    config.training.epochs = 10.0
+    config.training.evaluations = 4
+    for stage in ("two_stream", "step4"):  # both streams are trained already
+        config.stages[stage].epochs = 3.0
+        config.stages[stage].optimizer.learning_rate = 3e-4
+    return config

@@ -1,0 +1,190 @@
+"""The command line. Errors for people are one line on stderr; a bug keeps its traceback."""
+
+import argparse
+import contextlib
+import importlib
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+
+from hallujax.errors import HallujaxError, UsageError
+
+DATASETS = ("mocap_rgbd",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, 2 usage, 3 data, 5 checkpoint, 130 and 143 stopped by a signal."""
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    if rest and not known.takes_flags:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return known.run(known, rest) or 0
+    except HallujaxError as error:
+        print(f"hallujax: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("hallujax: stopped; the same command continues from what is finished", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hallujax", description="Train with every modality you own; deploy with the one you will have."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run, summary: str, takes_flags: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(run=run, takes_flags=takes_flags)
+        return sub
+
+    sub = command("demo", _demo, "render the benchmark, train every system of the table, write the report")
+    sub.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/demo"), help="output folder (%(default)s)")
+    sub.add_argument("--seeds", type=int, default=1, help="seeds to train, 0 to N-1 (%(default)s)")
+
+    sub = command("prepare", _prepare, "write a dataset in the format that training reads")
+    sub.add_argument("dataset", choices=DATASETS)
+    sub.add_argument("--out", type=pathlib.Path, required=True, help="the dataset becomes a folder in this one")
+    sub.add_argument("--preset", default="standard", help="size: quick, standard or full (%(default)s)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--workers", type=int, help="processes (as many as cores)")
+
+    sub = command("train", _train, "train a configuration's stages, or what is left of them", takes_flags=True)
+    _configured(sub)
+    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="one folder a stage is made in it")
+
+    sub = command("table", _table, "train a configuration over several seeds and tabulate it", takes_flags=True)
+    _configured(sub)
+    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="seed0, seed1, ... are made in it")
+    sub.add_argument("--seeds", type=int, default=3, help="seeds to train, 0 to N-1 (%(default)s)")
+
+    sub = command("evaluate", _evaluate, "evaluate a workdir's finished stages again, from their checkpoints")
+    sub.add_argument("--workdir", type=pathlib.Path, required=True)
+    sub.add_argument("--split", choices=("validation", "test"), default="test")
+    sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, if it has moved")
+
+    sub = command("report", _report, "write report.html from a run's files")
+    sub.add_argument("--runs", type=pathlib.Path, required=True, help="a demo's, table's or train's folder")
+
+    sub = command("doctor", _doctor, "say what this machine has, and what is missing for what")
+    sub.add_argument("data", type=pathlib.Path, nargs="*", help="folders of prepared datasets to look at")
+    return parser
+
+
+def _configured(sub: argparse.ArgumentParser) -> None:
+    sub.epilog = (
+        "--config=configs/FILE.py:DATASET,PROTOCOL[,PRESET] is required; --config.KEY=VALUE overrides any key "
+        "of configs/base.py."
+    )
+
+
+def _demo(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    _compile_cache()
+    from hallujax.demo import run
+
+    run(options.out, options.seeds)
+
+
+def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    prepare = importlib.import_module(f"data_prep.{options.dataset}").prepare
+    prepare(options.out, preset=options.preset, seed=options.seed, workers=options.workers)
+
+
+def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    config = read_flags(rest)
+    _compile_cache()
+    from hallujax.training.stages import train
+
+    train(config, options.workdir)
+
+
+def _table(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    config = read_flags(rest)
+    _compile_cache()
+    from hallujax.tables import train_table
+
+    command = f"hallujax table --workdir={options.workdir} --seeds={options.seeds} {' '.join(rest)}"
+    train_table(config, options.workdir, options.seeds, command=command)
+
+
+def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    _compile_cache()
+    from hallujax.tables import evaluate_again
+
+    evaluate_again(options.workdir, options.split, options.data)
+
+
+def _report(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    from hallujax.evaluation.report import write_report
+
+    print(write_report(options.runs))
+
+
+def _doctor(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    del rest
+    _compile_cache()
+    from hallujax.doctor import report
+
+    return report(options.data)
+
+
+def read_flags(arguments: Sequence[str]):
+    """`--config=FILE[:ARGUMENTS] --config.KEY=VALUE ...` as an `Experiment`.
+
+    Raises:
+      UsageError: for a missing file, an unknown key, or a value of the wrong type.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    from hallujax.experiment import read_config
+
+    files = [argument for argument in arguments if argument.startswith("--config=")]
+    if not files:
+        raise UsageError("--config=FILE.py:DATASET,PROTOCOL is required, say --config=configs/admd.py:mocap_rgbd")
+    path = files[-1].removeprefix("--config=").partition(":")[0]
+    if not pathlib.Path(path).exists():
+        raise UsageError(f"no configuration file {path}; those that come with hallujax are in configs/")
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    try:
+        with _importable(pathlib.Path(path).resolve().parent.parent):
+            left_over = values(["hallujax", *arguments])[1:]
+            config = values.config
+    except (AttributeError, KeyError) as error:
+        raise UsageError(f"unknown configuration key {error.args[0]!r}; configs/base.py lists them all") from error
+    except (flags.Error, ValueError, TypeError) as error:
+        lines = str(error).strip().splitlines()  # of a file that fails, the reason comes last
+        raise UsageError(f"configuration: {lines[-1].strip()}") from error
+    if left_over:
+        raise UsageError(f"unrecognized arguments: {' '.join(left_over)}")
+    return read_config(config)
+
+
+@contextlib.contextmanager
+def _importable(folder: pathlib.Path) -> Iterator[None]:
+    """Configuration files import their neighbours as `configs.NAME`, whatever folder the command is run from."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _compile_cache() -> None:
+    """Keeps compiled programs between runs, on a local disk; `JAX_COMPILATION_CACHE_DIR` says where else."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(home / "hallujax" / "xla"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Tables trained: one configuration over several seeds, a folder a seed, tabulated as far as it has come."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import time
+
+from hallujax.console import Console
+from hallujax.data.protocols import split
+from hallujax.data.records import PreparedDataset
+from hallujax.data.transforms import prepare_evaluation
+from hallujax.errors import UsageError
+from hallujax.evaluation.evaluate import Evaluator, fuse
+from hallujax.evaluation.table import accuracy_text, tabulate, write_table
+from hallujax.experiment import Experiment, from_json
+from hallujax.training.checkpoint import Checkpoints
+from hallujax.training.loop import build_method
+from hallujax.training.sharding import make_mesh
+from hallujax.training.stages import is_done, train, work_left
+from hallujax.training.step import evaluation_step
+
+
+def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, command: str) -> None:
+    """Trains an experiment for seeds 0 to `seeds - 1` in `out/seedN`, and writes the table after each.
+
+    Finished stages are kept and half-finished ones continued, so a killed table goes on with the same command.
+
+    Raises:
+      UsageError: if there is no seed to train.
+      HallujaxError: as `training.stages.train`.
+    """
+    if seeds < 1:
+        raise UsageError(f"--seeds is {seeds}; at least one is needed")
+    started = time.monotonic()
+    dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
+    clips = len(split(dataset, experiment.data.protocol)["train"])
+    workdirs = {seed: out / f"seed{seed}" for seed in range(seeds)}
+    work = [work_left(experiment, workdir, clips) for workdir in workdirs.values()]
+    facts = {
+        "dataset": dataset.name,
+        "protocol": experiment.data.protocol,
+        "preset": dataset.info.get("preset"),
+        "classes": list(dataset.classes),
+        "command": command,
+    }
+    with Console(sum(total for total, _ in work), done=sum(done for _, done in work)) as console:
+        for seed, workdir in workdirs.items():
+            train(dataclasses.replace(experiment, seed=seed), workdir, console)
+            rows = tabulate(experiment, workdirs)
+            write_table(out, rows, facts | {"seconds": round(time.monotonic() - started, 1)})
+    print_table(rows)
+
+
+def print_table(rows: list[dict]) -> None:
+    """The table on the terminal."""
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+
+    table = Table("system", "tested on")
+    for column in ("accuracy %", "clip-passes", "NTU x-sub, published %"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        (published,) = row["published"].values()
+        modalities, passes = " + ".join(row["test_modalities"]), row["clip_passes"]
+        table.add_row(row["method"], modalities, accuracy_text(row), f"{passes or 0:,}", f"{published or '-'}")
+    RichConsole().print(table)
+
+
+def evaluate_again(workdir: pathlib.Path, split_name: str, data: pathlib.Path | None) -> None:
+    """Evaluates every finished stage of a workdir from its checkpoint, writes its predictions and prints the systems.
+
+    Args:
+      workdir: of `hallujax train`, or one seed's of a table.
+      split_name: `validation` or `test`.
+      data: folder of the prepared datasets, if not where it was at training.
+
+    Raises:
+      UsageError: if the folder holds no run.
+      DataError, CheckpointError: if what it was trained on or wrote cannot be read.
+    """
+    if not (workdir / "run.json").exists():
+        seeds = sorted(path.name for path in workdir.glob("seed*") if (path / "run.json").exists())
+        hint = f"; did you mean {workdir / seeds[0]}?" if seeds else ""
+        raise UsageError(f"{workdir} is no workdir: it has no run.json{hint}")
+    experiment = from_json(json.loads((workdir / "run.json").read_text())["config"])
+    directory = data or pathlib.Path(experiment.data.directory)
+    dataset = PreparedDataset.open(directory / experiment.data.dataset)
+    rows = split(dataset, experiment.data.protocol)[split_name]
+    predictions = {}
+    for stage in experiment.order():
+        if not is_done(workdir / stage.name):
+            print(f"{stage.name}: not finished")
+            continue
+        method = build_method(stage, len(dataset.classes))
+        checkpoints = Checkpoints(workdir / stage.name / "checkpoints")
+        networks = checkpoints.restore_best()
+        checkpoints.close()
+        prepare = functools.partial(prepare_evaluation, options=experiment.transforms)
+        step = functools.partial(evaluation_step, method=method, prepare=prepare)
+        evaluator = Evaluator(method, dataset, experiment.data, step, make_mesh())
+        predictions[stage.name] = evaluator.predict(networks["params"], networks["batch_stats"], rows)
+        predictions[stage.name].save(workdir / stage.name / f"predictions_{split_name}.npz")
+    for system in experiment.systems:
+        if all(stage in predictions for stage in system.stages):
+            accuracy = fuse([predictions[stage] for stage in system.stages]).accuracy
+            print(f"{system.name:32} {split_name} accuracy {100 * accuracy:.2f} % of {len(rows)} clips")
