@@ -121,11 +121,17 @@ def write_shard(
             os.replace(f"{path}.partial", path)
 
 
-def finished(
-    directory: pathlib.Path, dataset: str, modalities: Iterable[str], shard: int, shards: int
-) -> bool:
+def finished(directory: pathlib.Path, dataset: str, modalities: Iterable[str], shard: int, shards: int) -> bool:
     """Whether every modality of a shard is there."""
     return all(shard_path(directory, dataset, name, shard, shards).exists() for name in modalities)
+
+
+def sweep(directory: pathlib.Path) -> None:
+    """Removes half-written shards, and `directory` itself when nothing is left in it."""
+    for leftover in directory.rglob("*.partial"):
+        leftover.unlink()
+    if not any(path.is_file() for path in directory.rglob("*")):
+        shutil.rmtree(directory)
 
 
 def clip_index(modalities: Iterable[str], clips: int) -> np.ndarray:
@@ -163,8 +169,6 @@ def finish(
 
     digest = hashlib.sha256()
     described = {}
-    for leftover in directory.rglob("*.partial"):
-        leftover.unlink()
     with explain_full_disk(directory):
         for name, modality in modalities.items():
             entries = []
@@ -186,9 +190,7 @@ def finish(
             records = sum(entry["records"] for entry in entries)
             expected = int(index[f"{name}_length"].sum())
             if records != expected:
-                raise DataError(
-                    f"{name}: {records} records were written, the clip index says {expected}: {directory}"
-                )
+                raise DataError(f"{name}: {records} records were written, the clip index says {expected}: {directory}")
             described[name] = {
                 "records": records,
                 "kind": modality.kind,
@@ -244,7 +246,5 @@ class explain_full_disk:
     def __exit__(self, kind, error, trace):
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or (error is not None and "No space left" in str(error)):
-            raise DataError(
-                f"no space left on the disk of {self._directory}: free some, then start again"
-            ) from error
+            raise DataError(f"no space left on the disk of {self._directory}: free some, then start again") from error
         return False

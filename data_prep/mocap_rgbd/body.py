@@ -37,7 +37,6 @@ class Body:
         self._p = pybullet
         self.data = pybullet_data.getDataPath()
         self._world = pybullet.connect(pybullet.DIRECT)
-        self._folder = tempfile.TemporaryDirectory(prefix="mocap_rgbd_")
         self._who, self._body = None, None
 
     def __enter__(self):
@@ -45,20 +44,20 @@ class Body:
 
     def __exit__(self, *error) -> None:
         self._p.disconnect(self._world)
-        self._folder.cleanup()
 
     def become(self, who: performers.Performer) -> None:
         """Takes the shape of a performer."""
         if who is self._who:
             return
         self._p.resetSimulation()
-        path = pathlib.Path(self._folder.name, "performer.urdf")
-        performers.write_urdf(who, pathlib.Path(self.data, "humanoid", "humanoid.urdf"), path)
-        self._body = self._p.loadURDF(
-            str(path),
-            globalScaling=performers.global_scaling(who),
-            flags=self._p.URDF_MAINTAIN_LINK_ORDER,  # performers.LINKS is the file's order
-        )
+        with tempfile.TemporaryDirectory(prefix="mocap_rgbd_") as folder:
+            path = pathlib.Path(folder, "performer.urdf")
+            performers.write_urdf(who, pathlib.Path(self.data, "humanoid", "humanoid.urdf"), path)
+            self._body = self._p.loadURDF(
+                str(path),
+                globalScaling=performers.global_scaling(who),
+                flags=self._p.URDF_MAINTAIN_LINK_ORDER,  # performers.LINKS is the file's order
+            )
         self._who = who
         names = [self._p.getJointInfo(self._body, i)[12].decode() for i in range(len(performers.LINKS))]
         self._joints = [names.index(name) for name in motion.SPHERICAL + motion.HINGES]
@@ -74,9 +73,7 @@ class Body:
         states = self._p.getLinkStates(self._body, range(len(performers.LINKS)), computeForwardKinematics=1)
         return np.array([s[4] for s in states]), rotations.matrix(np.array([s[5] for s in states]))
 
-    def draw(
-        self, camera: Camera, supersample: int, joints: np.ndarray, light: np.ndarray, ambient: float
-    ) -> Picture:
+    def draw(self, camera: Camera, supersample: int, joints: np.ndarray, light: np.ndarray, ambient: float) -> Picture:
         """The body as `camera` sees it at `supersample` times its resolution, lit from `light` [3].
 
         `joints` [15,3] are where `pose` put them: only their part of the picture is drawn, which halves the

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import time
@@ -42,9 +43,7 @@ def prepare(out, preset="quick", seed=0, workers=None, progress=True, force=Fals
     """
     preset = _preset(preset)
     if importlib.util.find_spec("pybullet") is None:
-        raise UsageError(
-            "rendering mocap_rgbd needs pybullet: pip install 'hallujax[demo]' (Python 3.11 has wheels)"
-        )
+        raise UsageError("rendering mocap_rgbd needs pybullet: pip install 'hallujax[demo]' (Python 3.11 has wheels)")
     if seed < 0:
         raise UsageError(f"the seed of {NAME} must not be negative: {seed}")
     out = pathlib.Path(out)
@@ -61,16 +60,20 @@ def prepare(out, preset="quick", seed=0, workers=None, progress=True, force=Fals
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     partial = out / f".{NAME}-{key}.partial"
     try:
+        for other in out.glob(f".{NAME}-*.partial"):
+            if other != partial:
+                shutil.rmtree(other)
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror}") from error
     modalities = _modalities(preset)
-    todo = [
-        s for s in range(preset.shards) if not writer.finished(partial, NAME, modalities, s, preset.shards)
-    ]
+    todo = [s for s in range(preset.shards) if not writer.finished(partial, NAME, modalities, s, preset.shards)]
     workers = max(1, min(workers or os.cpu_count() or 1, len(todo) or 1))
-    with _bar(progress, preset, len(todo)) as advance:
-        _run(partial, preset, seed, todo, workers, advance)
+    try:
+        with _bar(progress, preset, len(todo)) as advance:
+            _run(partial, preset, seed, todo, workers, advance)
+    finally:
+        writer.sweep(partial)
     info = {
         "version": VERSION,
         "preset": preset.name,
@@ -179,9 +182,7 @@ def _run(directory, preset, seed, shards, workers, advance) -> None:
                 advance(future.result())
             pool.shutdown()
         except BrokenProcessPool as error:
-            raise DataError(
-                f"a rendering process died (out of memory?); start again to go on: {directory}"
-            ) from error
+            raise DataError(f"a rendering process died (out of memory?); start again to go on: {directory}") from error
         finally:
             for process in list((pool._processes or {}).values()):
                 process.kill()

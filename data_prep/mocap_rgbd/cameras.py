@@ -15,9 +15,7 @@ NEAR, FAR = 0.3, 40.0
 # two.
 ANGLES = {1: 0.0, 2: math.radians(-45.0), 3: math.radians(45.0)}
 FILL = 0.86  # share of the half frame that the widest excursion of a body reaches
-SMALLEST = (
-    0.75  # metres: half the extent below which the camera comes no nearer, so that lying people look small
-)
+SMALLEST = 0.75  # metres: half the extent below which the camera comes no nearer, so that lying people look small
 SETUPS = ((0.9, 1.0), (1.3, 1.0), (1.7, 1.0), (1.3, 1.1))  # height of the camera in metres, distance factor
 
 
@@ -71,9 +69,7 @@ def look_at(eye: np.ndarray, target: np.ndarray, roll: float) -> np.ndarray:
     return np.stack([c * right + s * down, c * down - s * right, forward])
 
 
-def aim(
-    rng: np.random.Generator, number: int, setup: int, joints: np.ndarray, floor: float, size: int
-) -> Camera:
+def aim(rng: np.random.Generator, number: int, setup: int, joints: np.ndarray, floor: float, size: int) -> Camera:
     """Camera `number` (1..3) for a performance whose joints pass through `joints` [N,3], all of it in the
     picture."""
     height, distance_factor = SETUPS[setup - 1]

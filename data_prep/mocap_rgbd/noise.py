@@ -5,9 +5,7 @@ import numpy as np
 from data_prep.mocap_rgbd.presets import DepthNoise, Difficulty
 
 
-def sense_depth(
-    rng: np.random.Generator, depth: np.ndarray, cosine: np.ndarray, noise: DepthNoise
-) -> np.ndarray:
+def sense_depth(rng: np.random.Generator, depth: np.ndarray, cosine: np.ndarray, noise: DepthNoise) -> np.ndarray:
     """True depth [H,W] in metres to uint16 millimetres with noise; 0 means no return.
 
     `cosine` [H,W] is that between surface and ray. Noise is added and rounded in disparity, where a
@@ -33,9 +31,7 @@ def _edges(disparity: np.ndarray, jump: float) -> np.ndarray:
     return edges
 
 
-def sense_rgb(
-    rng: np.random.Generator, light: np.ndarray, gain: np.ndarray, difficulty: Difficulty
-) -> np.ndarray:
+def sense_rgb(rng: np.random.Generator, light: np.ndarray, gain: np.ndarray, difficulty: Difficulty) -> np.ndarray:
     """Radiance [H,W,3] in 0..1 to uint8; `gain` [3] is exposure times white balance."""
     flicker = 1 + rng.normal(0, difficulty.flicker)
     value = 255.0 * light * (gain * flicker) + rng.normal(0, difficulty.rgb_noise, light.shape)

@@ -84,9 +84,7 @@ def _act(rng: np.random.Generator, body: Body, preset: Preset, seed: int, what: 
     who = _performer(seed, what.performer, preset.difficulty.style)
     body.become(who)
     action = preset.actions[what.action]
-    poses = motion.sample(
-        body.data, action, motion.instants(rng, body.data, action, preset.frames, who.tempo)
-    )
+    poses = motion.sample(body.data, action, motion.instants(rng, body.data, action, preset.frames, who.tempo))
     if rng.uniform() < 0.5:
         poses = motion.mirror(poses)
     poses = motion.vary(poses, rng, who.style, preset.difficulty.pose)
@@ -109,7 +107,8 @@ def _act(rng: np.random.Generator, body: Body, preset: Preset, seed: int, what: 
     for t in range(preset.frames):
         body.pose(poses, t)
         shadows.append(_blur(body.silhouette(lamp)).ravel())
-    floor = joints[..., 1].min() - _SOLE * who.scale
+    # Not the very lowest: varied poses push a foot through the floor now and then, and all else would float.
+    floor = np.quantile(joints[..., 1].min(axis=1), 0.1) - _SOLE * who.scale
     return _Acted(who, poses, joints, frames, floor, light, lamp, shadows)
 
 
@@ -130,9 +129,7 @@ def _record(rng, body: Body, preset: Preset, acted: _Acted, what: Performance, n
     space = scene.Space(acted.center, reach, acted.floor, palette, acted.light, ambient, shade)
     room = scene.background(rng, camera, space, difficulty)
     base = performers.clothes(rng, acted.who, palette, rng.uniform(*difficulty.camouflage))
-    clothing = scene.texture(
-        rng, base, difficulty.clothing_amplitude / 2, difficulty.clothing_wavelength, waves=4
-    )
+    clothing = scene.texture(rng, base, difficulty.clothing_amplitude / 2, difficulty.clothing_wavelength, waves=4)
     gain = rng.uniform(*difficulty.exposure) * rng.uniform(0.9, 1.1, 3)
     darkened = _pixels(acted.lamp, room.points)
     rays = camera.rays(step).reshape(-1, 3)

@@ -96,9 +96,7 @@ def background(rng: np.random.Generator, camera: Camera, space: Space, difficult
         side = 1 if rng.uniform() < 0.5 else -1
         aside = _turn(forward, side * math.pi / 2)
         # Turned only so that it recedes: a side wall that closes in on the camera would hide the performer.
-        surfaces.plane(
-            space.center + aside * (space.reach + rng.uniform(0.3, 0.9)), -_turn(aside, -side * abs(slant))
-        )
+        surfaces.plane(space.center + aside * (space.reach + rng.uniform(0.3, 0.9)), -_turn(aside, -side * abs(slant)))
     walls = surfaces.count
     for _ in range(rng.integers(*difficulty.clutter, endpoint=True)):
         _clutter(rng, surfaces, space, forward)

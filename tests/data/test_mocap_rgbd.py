@@ -64,7 +64,9 @@ def test_goes_on_behind_finished_shards(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")
-def test_workers_die_with_a_killed_parent(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_die_with_their_parent(tmp_path, how):
+    """However it ends; after Ctrl-C nothing half-written stays behind either."""
     code = "from data_prep.mocap_rgbd import prepare; import sys; prepare(sys.argv[1], 'standard', workers=2)"
     command = [sys.executable, "-c", code, str(tmp_path)]
     parent = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -86,12 +88,13 @@ def test_workers_die_with_a_killed_parent(tmp_path):
         while not list(tmp_path.rglob("*.partial*/*/*/*")) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert len(members()) >= 3
-        parent.send_signal(signal.SIGKILL)
+        parent.send_signal(how)
         parent.wait()
         while members() and time.monotonic() < deadline:
             time.sleep(0.1)
         assert members() == []
         assert not (tmp_path / "mocap_rgbd").exists()
+        assert how == signal.SIGKILL or not list(tmp_path.iterdir())
     finally:
         for process in members():
             os.kill(process, signal.SIGKILL)
