@@ -21,16 +21,12 @@ def contact_sheet(dataset_dir, path, clips: int = 12, frames: int = 8, zoom: int
     dataset = PreparedDataset.open(dataset_dir)
     rows = _choose(dataset, clips)
     lengths = np.minimum(dataset.length("rgb"), dataset.length("depth"))[rows]
-    numbers = np.stack(
-        [np.linspace(0, n - 1, min(frames, lengths.min())).round().astype(int) for n in lengths]
-    )
+    numbers = np.stack([np.linspace(0, n - 1, min(frames, lengths.min())).round().astype(int) for n in lengths])
     rgb, depth = dataset.read("rgb", rows, numbers), dataset.read("depth", rows, numbers)
     strips = []
     for row, colour, metric in zip(rows, rgb, depth, strict=True):
         near, far = np.percentile(metric[metric > 0], [1, 99])
-        grey = np.where(metric > 0, np.clip(255 - 205 * (metric - near) / (far - near), 50, 255), 0).astype(
-            np.uint8
-        )
+        grey = np.where(metric > 0, np.clip(255 - 205 * (metric - near) / (far - near), 50, 255), 0).astype(np.uint8)
         pictures = np.concatenate(
             [
                 np.concatenate(list(colour), axis=1),

@@ -29,6 +29,9 @@ VERSION = "1.0.0"
 class Difficulty:
     """What separates RGB from depth: all of it changes appearance and leaves the geometry alone.
 
+    Set so that a small ResNet with temporal convolutions (Adam, 810 training clips of `quick`, 4 frames,
+    cross-subject, one seed) reached 0.91 on depth after 20 epochs and 0.61 on RGB after 30, from 0.16 after 15.
+
     Wavelengths of textures are in metres. They stay above about 7 pixels at 64x64: a trial with
     high-frequency backgrounds drove RGB to chance, which would say nothing about distillation.
     """
