@@ -7,14 +7,14 @@ from flax import linen as nn
 from jax import Array
 
 from hallujax.errors import UsageError
+from hallujax.models.layers import BatchNorm
 
 xavier = nn.initializers.xavier_uniform()
 he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")  # slim's
 
 
 class Discriminator(nn.Module):
-    """Tells the class of a real (depth) feature, or that a feature is hallucinated: K + 1 logits, class K
-    last.
+    """Tells the class of a real (depth) feature, or that it is hallucinated: K + 1 logits, class K last.
 
     Attributes:
       num_classes: K.
@@ -22,9 +22,9 @@ class Discriminator(nn.Module):
         1024, two residual layers of 1024, 2048, 3076 and K + 1, ReLU (the released NYUD code; the slides
         say five layers).
       batch_norm: the released action code's network. It is built inside the ResNet's argument scope, so every
-        layer has batch norm and a leaky ReLU after it, the logits too, and the hidden ones the layer's own leaky
-        ReLU on top; He initialisation, no bias. Off by default: batch statistics make "hallucinated" depend on
-        the neighbours. The code never stops using batch statistics; here evaluation uses the running ones.
+        layer has batch norm and a leaky ReLU after it, the logits too, and the hidden ones the layer's own
+        leaky ReLU on top; He initialisation, no bias. Off by default: batch statistics make "hallucinated"
+        depend on the neighbours. The code never stops using batch statistics; here evaluation uses the running ones.
       negative_slope: of the leaky ReLU.
       classify_set: one decision a clip, from the frames' features side by side, instead of one a frame.
 
@@ -47,9 +47,7 @@ class Discriminator(nn.Module):
         if self.task not in ("action", "object"):
             raise UsageError(f"Discriminator: task={self.task!r} is unknown; use action or object")
         if self.task == "object" and self.batch_norm:
-            raise UsageError(
-                "Discriminator: batch_norm belongs to task='action'; the object network has none"
-            )
+            raise UsageError("Discriminator: batch_norm belongs to task='action'; the object network has none")
         x = features.astype(jnp.float32)
         if position is not None:
             x = jnp.concatenate([position.astype(jnp.float32), x], axis=-1)
@@ -58,16 +56,16 @@ class Discriminator(nn.Module):
         return self._action(x, train) if self.task == "action" else self._object(x)
 
     def _action(self, x: Array, train: bool) -> Array:
-        def dense(width, name):
+        def dense(x, width, name):
             if not self.batch_norm:
                 return nn.Dense(width, kernel_init=xavier, name=name)(x)
-            y = nn.Dense(width, use_bias=False, kernel_init=he, name=name)(x)
-            y = nn.BatchNorm(not train, momentum=0.997, epsilon=1e-5, name=f"{name}_bn")(y)
-            return nn.leaky_relu(y, self.negative_slope)
+            x = nn.Dense(width, use_bias=False, kernel_init=he, name=name)(x)
+            x = BatchNorm(train, momentum=0.997, name=f"{name}_bn")(x)
+            return nn.leaky_relu(x, self.negative_slope)
 
-        x = nn.leaky_relu(dense(256, "fc1"), self.negative_slope)
-        x = nn.leaky_relu(dense(128, "fc2"), self.negative_slope)
-        return dense(self.num_classes + 1, "logits")
+        x = nn.leaky_relu(dense(x, 256, "fc1"), self.negative_slope)
+        x = nn.leaky_relu(dense(x, 128, "fc2"), self.negative_slope)
+        return dense(x, self.num_classes + 1, "logits")
 
     def _object(self, x: Array) -> Array:
         def dense(width, name):

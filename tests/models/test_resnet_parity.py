@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from hallujax.models import VideoResNet, pretrained
-from hallujax.models.layers import TemporalConv
+from hallujax.models.layers import TemporalConv, identity_kernel
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -87,11 +87,15 @@ def random_resnet(layout, **shape):
 
 
 def with_temporal(model, loaded, clips):
-    """The loaded variables beside the model's own temporal layers."""
-    fresh = tree.flatten_dict(model.init(jax.random.key(0), clips[:1, :, :32, :32]))
-    temporal = {k: v for k, v in fresh.items() if "temporal" in k}
-    assert temporal and not temporal.keys() & tree.flatten_dict(loaded).keys()
-    return tree.unflatten_dict(tree.flatten_dict(loaded) | temporal)
+    """The loaded variables and temporal layers at the identity."""
+    shapes = tree.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), clips))
+    loaded = tree.flatten_dict(loaded)
+    temporal = {path: like for path, like in shapes.items() if "temporal" in path}
+    assert temporal and temporal.keys() == shapes.keys() - loaded.keys()
+    for path, like in temporal.items():
+        value = identity_kernel(None, like.shape) if path[-1] == "kernel" else jnp.zeros(like.shape)
+        loaded[path] = value
+    return tree.unflatten_dict(loaded)
 
 
 def assert_close(ours, theirs, rel):
@@ -132,7 +136,7 @@ def test_activations_and_logits_are_torchs(pair, train):
 
 def test_gradients_are_torchs():
     """Of every parameter, on a small network in training mode."""
-    shape = {"stage_sizes": (2, 1, 2, 1), "width": 8}
+    shape = {"stage_sizes": (2, 1), "width": 8}
     net = random_resnet("torchvision", **shape).train()
     model = VideoResNet(11, layout="torchvision", **shape)
     clips = np.random.default_rng(1).normal(size=(2, 3, 48, 64, 3)).astype(np.float32)
