@@ -14,6 +14,8 @@ from configs import table
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config = table.get_config(arguments)
     config.data.directory = "runs/demo/data"
+    config.transforms.shift = 3
+    config.training.optimizer.learning_rate = 2e-3
     config.training.epochs = 10.0
     config.training.evaluations = 4
     for stage in ("two_stream", "step4"):  # both streams are trained already

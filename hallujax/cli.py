@@ -158,7 +158,8 @@ def read_flags(arguments: Sequence[str]):
             left_over = values(["hallujax", *arguments])[1:]
             config = values.config
     except (AttributeError, KeyError) as error:
-        raise UsageError(f"unknown configuration key {error.args[0]!r}; configs/base.py lists them all") from error
+        key = str(error.args[0]).strip("'\"")
+        raise UsageError(f"unknown configuration key {key}; configs/base.py lists them all") from error
     except (flags.Error, ValueError, TypeError) as error:
         lines = str(error).strip().splitlines()  # of a file that fails, the reason comes last
         raise UsageError(f"configuration: {lines[-1].strip()}") from error

@@ -33,14 +33,16 @@ def player_gradients(
     """
     if set(players) != set(trainable):
         raise ValueError(f"players are given for the networks {sorted(players)}, parameters for {sorted(trainable)}")
-    losses, pull_back, aux = jax.vjp(loss_fn, trainable, has_aux=True)
+    losses, push_forward, aux = jax.linearize(loss_fn, trainable, has_aux=True)
     if set(losses) != set(players.values()):
         raise ValueError(
             f"losses are given for the players {sorted(losses)}, networks belong to {sorted(set(players.values()))}"
         )
     gradients = {}
     for player in losses:
-        one_hot = {p: jnp.full_like(loss, p == player) for p, loss in losses.items()}
-        (pulled,) = pull_back(one_hot)
+        # Transposing one loss at a time leaves the others out; a zero cotangent in a common pull-back would be
+        # multiplied all the way through, since 0 * x is not 0 to a compiler that minds infinities.
+        pull_back = jax.linear_transpose(lambda tangent, player=player: push_forward(tangent)[player], trainable)
+        (pulled,) = pull_back(jnp.ones_like(losses[player]))
         gradients |= {network: pulled[network] for network, owner in players.items() if owner == player}
     return {network: gradients[network] for network in trainable}, aux

@@ -1,0 +1,236 @@
+"""Every method: who owns what, what cannot leak, and that its declaration is consistent."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hallujax import losses, methods, player_gradients
+from hallujax.data.transforms import TransformOptions, encode, prepare_training
+from hallujax.errors import UsageError
+from hallujax.models import VideoResNet
+from hallujax.models.streams import Networks, initialize
+from hallujax.training.optimizer import OptimizerOptions, build_optimizers
+from hallujax.training.step import evaluation_step, initial_state, player_losses, train_step
+
+STREAM = VideoResNet(num_classes=4, stage_sizes=(1, 2), width=4, bottleneck=8)
+CASES = {
+    "single rgb": ("single_stream", {"modality": "rgb"}),
+    "two-stream connected": ("two_stream", {"modalities": {"depth": "depth", "rgb": "rgb"}, "connect": True}),
+    "step 4": ("two_stream", {"modalities": {"hallucination": "rgb", "rgb": "rgb"}}),
+    "hallucination": ("hallucination", {"layer": "block2"}),
+    "hallucination of features": ("hallucination", {"layer": "features", "soften_student": True}),
+    "admd": ("admd", {}),
+    "admd minimax": ("admd", {"objective": "minimax", "position": False}),
+    "admd authors": ("admd", {"discriminator_batch_norm": True, "discriminator_weight": 0.5}),
+    "admd set": ("admd", {"classify_set": True, "predict_from": "discriminator", "task": "object"}),
+}
+OPTIONS = TransformOptions(shift=1)
+
+
+def random_batch(seed=0, clips=4):
+    rng = np.random.default_rng(seed)
+    return {
+        "rgb": rng.integers(0, 256, (clips, 3, 16, 16, 3), dtype=np.uint8),
+        "depth": rng.integers(0, 6000, (clips, 3, 16, 16), dtype=np.uint16),
+        "label": rng.integers(0, 4, clips).astype(np.int32),
+        "mask": np.ones(clips, np.float32),
+        "row": np.arange(clips, dtype=np.int32),
+        "sample": np.arange(clips, dtype=np.uint32),
+    }
+
+
+def start(method, **optimizer):
+    shapes = jax.eval_shape(lambda b: encode(b, OPTIONS), random_batch())
+    params, batch_stats = initialize(method.networks, method.forward, shapes, jax.random.key(1))
+    optimizers = build_optimizers(OptimizerOptions(**optimizer), method.players, 10, method.idle)
+    return initial_state(params, batch_stats, method.players, optimizers), optimizers
+
+
+def take_step(method, state, optimizers, batch, rounds=None):
+    step = functools.partial(
+        train_step,
+        method=method,
+        optimizers=optimizers,
+        rounds=rounds or (tuple(dict.fromkeys(method.players.values())),),
+        prepare=functools.partial(prepare_training, options=OPTIONS),
+    )
+    return jax.jit(step)(state, batch, jnp.float32(1.0), jax.random.key(0))
+
+
+@pytest.fixture(params=list(CASES))
+def method(request):
+    name, options = CASES[request.param]
+    return methods.build(name, STREAM, options)
+
+
+def changed(before, after):
+    return {n: [not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before[n], after[n])), strict=True)]
+            for n in before}  # fmt: skip
+
+
+def test_after_a_step_exactly_the_owned_networks_have_changed(method):
+    """Parameters and statistics of the owned, not one bit of the others; weight decay on, so idle parts would show."""
+    state, optimizers = start(method, weight_decay=0.1)
+    after, metrics = take_step(method, state, optimizers, random_batch())
+    moved, statistics = changed(state.params, after.params), changed(state.batch_stats, after.batch_stats)
+    for network in method.networks:
+        assert any(moved[network]) == (network in method.players), network
+        if statistics[network]:
+            assert any(statistics[network]) == (network in method.players), network
+    for network, modules in method.idle.items():
+        for module in modules:
+            same = jax.tree.map(np.array_equal, state.params[network][module], after.params[network][module])
+            assert all(jax.tree.leaves(same)), f"{network}/{module} is idle and moved"
+    assert set(after.opt_state) == set(method.players.values())
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert int(after.step) == 1
+
+
+def test_privileged_data_cannot_leak_into_prediction(method):
+    """Predictions from the test modalities alone equal those from a batch whose other modalities are garbage."""
+    state, _ = start(method)
+    batch = random_batch()
+    garbage = dict(batch)
+    for modality in {"rgb", "depth"} - set(method.test_modalities):
+        garbage[modality] = np.zeros_like(batch[modality]) + 7
+    allowed = {k: v for k, v in batch.items() if k not in {"rgb", "depth"} or k in method.test_modalities}
+    predict = jax.jit(functools.partial(evaluation_step, method=method, prepare=lambda b, key: encode(b, OPTIONS)))
+    alone = predict(state.params, state.batch_stats, allowed)
+    if set(method.modalities.values()) <= set(batch):
+        np.testing.assert_allclose(predict(state.params, state.batch_stats, garbage), alone, rtol=1e-5, atol=1e-5)
+    assert alone.shape == (4, 4)
+    for modality in method.test_modalities:
+        with pytest.raises(KeyError):
+            without = {k: v for k, v in encode(allowed, OPTIONS).items() if k != modality}
+            method.predict(method.forward(Networks(method.networks, state.params, state.batch_stats), without))
+
+
+def test_masked_clips_do_not_count(method):
+    """Losses of a batch with a masked clip equal those of the batch without it (batch norm in evaluation mode)."""
+    state, _ = start(method)
+    batch = encode(random_batch(), OPTIONS)
+    masked = batch | {"mask": jnp.array([1.0, 1.0, 1.0, 0.0])}
+    fewer = {name: value[:3] for name, value in batch.items()}
+
+    def losses_of(batch):
+        outputs = method.forward(Networks(method.networks, state.params, state.batch_stats), batch)
+        return player_losses(method, outputs, batch)[0]
+
+    for player, value in losses_of(fewer).items():
+        np.testing.assert_allclose(losses_of(masked)[player], value, rtol=1e-5)
+
+
+def test_hallucination_descends_the_papers_loss():
+    options = {"imitation": 0.3, "alpha": 0.2, "temperature": 5.0, "scale": 0.01, "layer": "block2"}
+    method = methods.build("hallucination", STREAM, options)
+    state, _ = start(method)
+    batch = encode(random_batch(), OPTIONS)
+    outputs = method.forward(Networks(method.networks, state.params, state.batch_stats), batch)
+    student, teacher = outputs["hallucination"], outputs["depth"]
+    expected = losses.privileged_distillation(
+        losses.generalized_distillation(
+            student.logits.mean(1), teacher.logits.mean(1), batch["label"], imitation=0.3, temperature=5.0
+        ),
+        losses.hallucination(student.maps["block2"], teacher.maps["block2"], scale=0.01),
+        alpha=0.2,
+    ).mean()
+    np.testing.assert_allclose(player_losses(method, outputs, batch)[0]["student"], expected, rtol=1e-5)
+
+
+def test_admds_discriminator_descends_the_papers_loss():
+    method = methods.build("admd", STREAM, {})
+    state, _ = start(method)
+    batch = encode(random_batch(), OPTIONS)
+    outputs = method.forward(Networks(method.networks, state.params, state.batch_stats), batch)
+    real, fake = outputs["discriminator/depth"], outputs["discriminator/hallucination"]
+    got = player_losses(method, outputs, batch)[0]
+    np.testing.assert_allclose(
+        got["discriminator"], losses.admd_discriminator(real, fake, batch["label"]).mean(), rtol=1e-5
+    )
+    np.testing.assert_allclose(got["student"], losses.admd_hallucination(fake, batch["label"]).mean(), rtol=1e-5)
+
+
+def test_player_gradients_of_admd_equal_a_hand_written_version():
+    method = methods.build("admd", STREAM, {})
+    state, _ = start(method)
+    batch = encode(random_batch(), OPTIONS)
+
+    def loss_of(player, network):
+        def loss(parameters):
+            nets = Networks(
+                method.networks,
+                state.params | {network: parameters},
+                state.batch_stats,
+                training=frozenset(method.players),
+            )
+            return player_losses(method, method.forward(nets, batch), batch)[0][player]
+
+        return jax.jit(jax.grad(loss))(state.params[network])
+
+    def everything(trainable):
+        nets = Networks(
+            method.networks, state.params | trainable, state.batch_stats, training=frozenset(method.players)
+        )
+        return player_losses(method, method.forward(nets, batch), batch)[0], None
+
+    trainable = {network: state.params[network] for network in method.players}
+    gradients, _ = jax.jit(lambda t: player_gradients(everything, t, method.players))(trainable)
+    for network, player in method.players.items():
+        expected = loss_of(player, network)
+        scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+        jax.tree.map(
+            lambda a, b, scale=scale: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * scale),
+            gradients[network],
+            expected,
+        )
+
+
+def test_alternating_rounds_let_the_second_player_see_the_first_ones_move():
+    method = methods.build("admd", STREAM, {})
+    state, optimizers = start(method, name="sgd", learning_rate=0.1)
+    batch = random_batch()
+    together, _ = take_step(method, state, optimizers, batch)
+    in_turn, _ = take_step(method, state, optimizers, batch, rounds=(("discriminator",), ("student",)))
+    same = jax.tree.map(
+        lambda a, b: np.allclose(a, b, rtol=1e-5, atol=1e-6),
+        together.params["discriminator"],
+        in_turn.params["discriminator"],
+    )
+    assert all(jax.tree.leaves(same)), "the first to move moves the same either way"
+    assert any(changed({"h": together.params["hallucination"]}, {"h": in_turn.params["hallucination"]})["h"])
+
+
+def test_corruption_is_for_training_only():
+    plain = methods.build("single_stream", STREAM, {"modality": "rgb"})
+    state, optimizers = start(plain)
+    dark = dataclasses.replace(plain, corrupt=lambda key, batch: batch | {"rgb": jnp.zeros_like(batch["rgb"])})
+    batch = random_batch()
+    _, metrics = take_step(plain, state, optimizers, batch)
+    _, corrupted = take_step(dark, state, optimizers, batch)
+    assert not np.isclose(metrics["rgb/ce"], corrupted["rgb/ce"])
+    run = functools.partial(evaluation_step, prepare=lambda b, key: encode(b, OPTIONS))
+    rgb = {k: v for k, v in batch.items() if k != "depth"}
+    np.testing.assert_array_equal(
+        run(state.params, state.batch_stats, rgb, method=plain), run(state.params, state.batch_stats, rgb, method=dark)
+    )
+
+
+def test_weights_must_name_exactly_the_terms():
+    method = methods.build("single_stream", STREAM, {"modality": "rgb"})
+    state, optimizers = start(method)
+    wrong = dataclasses.replace(method, weights={"ce": 1.0, "l2": 1.0})
+    with pytest.raises(ValueError, match="weights"):
+        take_step(wrong, state, optimizers, random_batch())
+
+
+def test_unknown_methods_and_options_are_named():
+    with pytest.raises(UsageError, match=r"unknown method 'adm'; known: .*admd"):
+        methods.build("adm", STREAM, {})
+    with pytest.raises(UsageError, match="imitatio"):
+        methods.build("hallucination", STREAM, {"imitatio": 0.5})
+    with pytest.raises(UsageError, match="two networks"):
+        methods.build("two_stream", STREAM, {"modalities": {"rgb": "rgb"}})
