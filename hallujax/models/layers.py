@@ -62,9 +62,8 @@ def conv(x: Array, kernel: Array, stride: int) -> Array:
 def conv_by_patches(x: Array, kernel: Array, stride: int) -> Array:
     """The same as one matrix product over patches.
 
-    On maps smaller than the kernel XLA:CPU leaves its fast path: 2x2 with 128 channels takes 8 times longer, and
-    a
-    strided 4x4 one 15 times, forward and backward.
+    On maps smaller than the kernel XLA:CPU leaves its fast path: 2x2 with 128 channels takes 8 times longer,
+    and a strided 4x4 one 15 times, forward and backward.
     """
     size, features = kernel.shape[0], kernel.shape[-1]
     pad = size // 2
