@@ -87,9 +87,7 @@ def _stage_sizes(tensors: dict[str, np.ndarray]) -> tuple[int, ...]:
     return tuple(sum(int(stage) == i for stage, _ in units) for i in stages)
 
 
-def _expected(
-    num_classes: int, stage_sizes: Sequence[int], width: int
-) -> dict[tuple[str, ...], tuple[int, ...]]:
+def _expected(num_classes: int, stage_sizes: Sequence[int], width: int) -> dict[tuple[str, ...], tuple[int, ...]]:
     model = VideoResNet(num_classes, tuple(stage_sizes), width, layout="torchvision")
     clip = jax.ShapeDtypeStruct((1, 1, 32, 32, 3), np.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), clip)
