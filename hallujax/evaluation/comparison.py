@@ -61,9 +61,13 @@ def role(row: Row) -> str:
 
 
 def rows_by_role(run: Run, wanted: str) -> list[Row]:
-    """Rows of one role that have a number, best first."""
+    """Rows of one role that have a number, best first: on validation clips, where the table has all of these.
+
+    The best of several on test clips would flatter itself.
+    """
     rows = [row for row in run.rows if row.mean is not None and role(row) == wanted]
-    return sorted(rows, key=lambda row: -row.mean)
+    known = all(row.validation is not None for row in rows)
+    return sorted(rows, key=lambda row: -row.validation if known else -row.mean)
 
 
 def paired_bootstrap(first: np.ndarray, second: np.ndarray, *, seed: int = 0) -> Difference:
@@ -106,7 +110,8 @@ def takeaway(run: Run) -> str:
     if not taught:
         return "No RGB-only model taught by the privileged modality is finished, so nothing is compared yet."
     best = taught[0]
-    chosen = f", the best of {len(taught)} RGB-only models taught by depth," if len(taught) > 1 else ""
+    where = "test" if best.validation is None else "validation"
+    chosen = f", on {where} clips the best of {len(taught)} RGB-only models taught by depth," if len(taught) > 1 else ""
     clauses = []
     for wanted in ("ensemble", "rgb+control"):
         references = rows_by_role(run, wanted)

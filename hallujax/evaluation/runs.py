@@ -39,6 +39,7 @@ class Row:
     Attributes:
       mean: of `accuracies` (fractions), None where no seed is done.
       deviation: over seeds, None where one is done.
+      validation: mean accuracy on validation clips, None where unknown.
       published: percent on NTU RGB+D, cross-subject.
       stages: whose mean clip logits predict.
       role: what it is compared as, where the configuration says so; see `comparison.role`.
@@ -50,6 +51,7 @@ class Row:
     accuracies: dict[str, float]
     mean: float | None
     deviation: float | None
+    validation: float | None = None
     clip_passes: int | None = None
     published: float | None = None
     note: str = ""
@@ -146,6 +148,7 @@ def _row_from_table(entry: dict[str, Any], systems: dict[str, tuple[str, ...]]) 
         accuracies=accuracies,
         mean=entry.get("mean"),
         deviation=entry.get("deviation"),
+        validation=entry.get("validation"),
         clip_passes=entry.get("clip_passes"),
         published=(entry.get("published") or {}).get("ntu_cross_subject"),
         note=entry.get("note") or "",

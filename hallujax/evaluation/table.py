@@ -24,7 +24,8 @@ def tabulate(experiment: Experiment, workdirs: Mapping[int, pathlib.Path]) -> li
 
     Returns:
       Rows `{"method", "role", "stages", "test_modalities", "accuracies": {seed: fraction or None where it is missing},
-      "mean", "deviation" (sample standard deviation, None below two seeds), "test_clips", "clip_passes" (of training,
+      "mean", "deviation" (sample standard deviation, None below two seeds), "validation" (mean accuracy on validation
+      clips, what a choice among rows may rest on), "test_clips", "clip_passes" (of training,
       ancestors included), "published": {column: percent or None}}`.
 
     Raises:
@@ -35,7 +36,7 @@ def tabulate(experiment: Experiment, workdirs: Mapping[int, pathlib.Path]) -> li
 
 def _row(experiment: Experiment, system: System, workdirs: Mapping[int, pathlib.Path]) -> dict[str, Any]:
     accuracies: dict[str, float | None] = {}
-    clips, passes, modalities = None, None, set()
+    clips, passes, modalities, validation = None, None, set(), []
     needed = list(dict.fromkeys(name for stage in system.stages for name in experiment.ancestors(stage)))
     for seed, workdir in workdirs.items():
         paths = [workdir / stage / "predictions_test.npz" for stage in system.stages]
@@ -45,6 +46,8 @@ def _row(experiment: Experiment, system: System, workdirs: Mapping[int, pathlib.
             continue
         predictions = fuse([Predictions.load(path) for path in paths])
         accuracies[str(seed)], clips = predictions.accuracy, len(predictions.label)
+        members = [Predictions.load(workdir / stage / "predictions_validation.npz") for stage in system.stages]
+        validation.append(fuse(members).accuracy)
         stages = {name: json.loads(path.read_text()) for name, path in zip(needed, summaries, strict=True)}
         passes = sum(stage["clip_passes"] for stage in stages.values())
         modalities |= {m for name in system.stages for m in stages[name]["test_modalities"]}
@@ -58,6 +61,7 @@ def _row(experiment: Experiment, system: System, workdirs: Mapping[int, pathlib.
         "accuracies": accuracies,
         "mean": statistics.fmean(found) if found else None,
         "deviation": statistics.stdev(found) if len(found) > 1 else None,
+        "validation": statistics.fmean(validation) if validation else None,
         "test_clips": clips,
         "clip_passes": passes,
         "published": {PUBLISHED_COLUMN: published.value(table, method, PUBLISHED_COLUMN) if table else None},
