@@ -18,9 +18,11 @@ def parse(arguments: str) -> tuple[str, str, str]:
     """`DATASET,PROTOCOL[,PRESET]` as its three parts.
 
     The presets say what to do where sources disagree: `paper` follows the slides, `authors_code` the released
-    TensorFlow code. Without one the values are hallujax's own, chosen on validation data for small networks from scratch.
+    TensorFlow code. Without one the values are hallujax's own, for small networks from scratch.
     """
-    dataset, protocol, preset = (*arguments.split(","), "", "")[:3]
+    dataset, protocol, preset, *more = (*arguments.split(","), "", "")
+    if any(more):
+        raise ValueError(f"too many arguments in {arguments!r}; they are DATASET,PROTOCOL,PRESET")
     if dataset not in DATASETS:
         raise ValueError(f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}")
     if preset not in PRESETS:
@@ -63,6 +65,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.training.model.temporal_kernel = 5  # frames
     config.training.model.temporal_init = "identity"  # or authors_code, which is not one
     config.training.model.layout = "torchvision"  # or slim
+    config.training.model.dtype = "float32"  # of the convolutions; or bfloat16
     config.training.model.batch_norm_momentum = 0.9  # torchvision's; slim's is 0.997
     config.training.optimizer = ConfigDict()
     config.training.optimizer.name = "adam"  # or sgd
@@ -84,6 +87,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     if preset == "authors_code":
         config.transforms.shift = 0
         config.transforms.rgb_normalization = "vgg"
+        config.training.model.bottleneck = 0  # ADMD's streams have one: configs/admd.py
         config.training.model.temporal_kernel = 3
         config.training.model.temporal_init = "authors_code"
         config.training.model.layout = "slim"
@@ -125,8 +129,8 @@ def stage(
     """
     block = _following(config.training)
     block.method = method
-    block.options = ConfigDict(dict(options or {}))
-    block.init_from = ConfigDict({network: tuple(source) for network, source in (init_from or {}).items()})
+    block.options = _ordered(options or {})
+    block.init_from = _ordered({network: tuple(source) for network, source in (init_from or {}).items()})
     block.optimizer.learning_rates = ConfigDict(dict(learning_rates or {}))  # {player: learning rate}
     block.rounds = rounds  # which players move together, in order; empty for all at once
     return block
@@ -135,6 +139,14 @@ def stage(
 def system(*stages: str, role: str = "other", published: tuple[str, str] = ("", "")) -> ConfigDict:
     """A row of the table: the mean of the stages' clip logits; the rest as in `hallujax.experiment.System`."""
     return ConfigDict({"stages": stages, "role": role, "published": published})
+
+
+def _ordered(mapping: Mapping[str, Any]) -> ConfigDict:
+    """In the order of declaration: the first of two connected streams gives, the second takes."""
+    ordered = ConfigDict(sort_keys=False)
+    for key, value in mapping.items():
+        ordered[key] = _ordered(value) if isinstance(value, Mapping) else value
+    return ordered
 
 
 def _following(block: ConfigDict) -> ConfigDict:

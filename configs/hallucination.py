@@ -29,7 +29,7 @@ def add(config: ConfigDict, preset: str) -> None:
     config.stages.hallucination = base.stage(
         config,
         "hallucination",
-        options={"imitation": 0.5, "alpha": 0.5} | DISTILLATION[preset],
+        options={"imitation": 0.5, "alpha": 0.5, "layer": "block4"} | DISTILLATION[preset],
         init_from={"depth": ("two_stream", "depth"), "hallucination": ("two_stream", "depth")},
     )
     config.stages.step4 = base.stage(

@@ -2,15 +2,17 @@
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from hallujax.errors import HallujaxError, UsageError
+from hallujax.errors import DataError, HallujaxError, UsageError
 
 DATASETS = ("mocap_rgbd",)
+_USERS_TO_MEND = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HallujaxError as error:
         print(f"hallujax: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a full disk, a folder that may not be written: what the user must mend
+        if error.errno not in _USERS_TO_MEND:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"hallujax: {where}{error.strerror}; what is finished is kept", file=sys.stderr)
+        return DataError.exit_code
     except KeyboardInterrupt:
         print("hallujax: stopped; the same command continues from what is finished", file=sys.stderr)
         return 130
@@ -47,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("prepare", _prepare, "write a dataset in the format that training reads")
     sub.add_argument("dataset", choices=DATASETS)
     sub.add_argument("--out", type=pathlib.Path, required=True, help="the dataset becomes a folder in this one")
-    sub.add_argument("--preset", default="standard", help="size: quick, standard or full (%(default)s)")
+    sub.add_argument("--preset", default="standard", help="size: tiny, quick, standard or full (%(default)s)")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--workers", type=int, help="processes (as many as cores)")
 
@@ -128,7 +136,8 @@ def _report(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _doctor(options: argparse.Namespace, rest: Sequence[str]) -> int:
     del rest
-    _compile_cache()
+    with contextlib.suppress(ImportError):  # which the doctor will say
+        _compile_cache()
     from hallujax.doctor import report
 
     return report(options.data)
@@ -147,25 +156,41 @@ def read_flags(arguments: Sequence[str]):
 
     files = [argument for argument in arguments if argument.startswith("--config=")]
     if not files:
-        raise UsageError("--config=FILE.py:DATASET,PROTOCOL is required, say --config=configs/admd.py:mocap_rgbd")
+        raise UsageError(
+            "write --config=FILE.py:DATASET,PROTOCOL, say --config=configs/admd.py:mocap_rgbd,cross_subject"
+        )
     path = files[-1].removeprefix("--config=").partition(":")[0]
     if not pathlib.Path(path).exists():
         raise UsageError(f"no configuration file {path}; those that come with hallujax are in configs/")
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values)
     try:
-        with _importable(pathlib.Path(path).resolve().parent.parent):
+        with _importable(pathlib.Path(path).resolve().parent.parent), _arguments(arguments):
             left_over = values(["hallujax", *arguments])[1:]
             config = values.config
     except (AttributeError, KeyError) as error:
-        key = str(error.args[0]).strip("'\"")
-        raise UsageError(f"unknown configuration key {key}; configs/base.py lists them all") from error
-    except (flags.Error, ValueError, TypeError) as error:
-        lines = str(error).strip().splitlines()  # of a file that fails, the reason comes last
-        raise UsageError(f"configuration: {lines[-1].strip()}") from error
+        lines = str(error.args[0] if error.args else error).split("\n")
+        raise UsageError(f"unknown configuration key: {' '.join(lines)}; configs/base.py lists them all") from error
+    except (flags.Error, ValueError, TypeError, SyntaxError, ImportError) as error:
+        raise UsageError(f"configuration: {_last_line(error)}") from error
     if left_over:
         raise UsageError(f"unrecognized arguments: {' '.join(left_over)}")
     return read_config(config)
+
+
+def _last_line(error: Exception) -> str:
+    """Of a configuration file that fails, the reason comes last."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+
+
+@contextlib.contextmanager
+def _arguments(arguments: Sequence[str]) -> Iterator[None]:
+    """ml_collections looks for overrides in `sys.argv`, whatever it is given to parse."""
+    before, sys.argv = sys.argv, ["hallujax", *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 @contextlib.contextmanager

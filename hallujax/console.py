@@ -45,6 +45,13 @@ class Console:
         """One line that stays on the screen."""
         self._rich.print(text, markup=False, soft_wrap=True)
 
+    def skip(self, work: float) -> None:
+        """Counts work that an earlier start did, or that need not be done: it says nothing about speed."""
+        self._done += work
+        self._done_at_start += work
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done)
+
     def advance(self, work: float, text: str) -> None:
         """Counts `work` and shows `text`, what is going on."""
         self._done += work

@@ -199,9 +199,9 @@ def _optional() -> Iterator[Check]:
 
 
 def _datasets(data_dirs: Sequence[os.PathLike | str]) -> Iterator[Check]:
-    """Prepared datasets directly in, or one folder below, each of `data_dirs`."""
-    for directory in map(pathlib.Path, data_dirs):
-        described = sorted({*directory.glob("dataset.json"), *directory.glob("*/dataset.json")})
+    """Prepared datasets in each of `data_dirs` or at most two folders below; in `data/` if there are none."""
+    for directory in map(pathlib.Path, data_dirs or ["data"]):
+        described = sorted(path for depth in ("", "*/", "*/*/") for path in directory.glob(f"{depth}dataset.json"))
         if not described:
             reason = "holds no prepared dataset" if directory.is_dir() else "does not exist"
             yield Check("datasets", "missing", f"{directory} {reason}", "hallujax prepare, or hallujax demo")

@@ -5,7 +5,6 @@ a field of exactly one of them, so a key that nothing reads cannot exist.
 """
 
 import dataclasses
-import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -192,18 +191,16 @@ class Experiment:
         )
 
 
-def fingerprint(identity: Mapping[str, Any]) -> str:
-    """A short digest of an identity."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def read_config(config: ConfigDict) -> Experiment:
-    """A configuration as an `Experiment`.
+    """A configuration as an `Experiment`; its `training`, the defaults that every stage has a copy of, is left out.
 
     Raises:
       UsageError: naming a key that is unknown, missing or of an impossible value.
     """
     raw = _plain(config)
+    for key in ("data", "transforms"):
+        if key not in raw:
+            raise UsageError(f"the configuration lacks {key}")
     stages = {name: _read_stage(name, stage) for name, stage in raw.pop("stages", {}).items()}
     if not stages:
         raise UsageError("the configuration declares no stages")
@@ -211,12 +208,21 @@ def read_config(config: ConfigDict) -> Experiment:
     for system in systems:
         if unknown := set(system.stages) - set(stages):
             raise UsageError(f"system {system.name!r} needs the stages {sorted(unknown)}, which are not declared")
-    raw.pop("training", None)  # the defaults that every stage has its own copy of
+    raw.pop("training", None)
     data = _read(DataOptions, raw.pop("data"), "data")
     transforms = _read(TransformOptions, raw.pop("transforms"), "transforms")
     experiment = _read(
         Experiment, raw | {"data": data, "transforms": transforms, "stages": stages, "systems": systems}, ""
     )
+    for where, value in (
+        ("log_every", experiment.log_every),
+        ("checkpoint_every", experiment.checkpoint_every),
+        ("data.frames", data.frames),
+        ("data.evaluation_batch_size", data.evaluation_batch_size),
+        ("data.threads", data.threads),
+    ):
+        if value < 1:
+            raise UsageError(f"{where} is {value}; it must be positive")
     experiment.order()
     return experiment
 
@@ -244,7 +250,7 @@ def from_json(raw: Mapping[str, Any]) -> Experiment:
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
-    """A ConfigDict as dicts, references resolved, in the order of declaration (`to_dict` sorts)."""
+    """A ConfigDict as dicts, references resolved, in its own order (`to_dict` sorts whatever it was told)."""
     return {k: _plain(config[k]) if isinstance(config[k], ConfigDict) else config[k] for k in config.keys()}
 
 
@@ -252,6 +258,10 @@ def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
     where = f"stages.{name}"
     if unknown := set(raw) - {field.name for field in dataclasses.fields(Stage)}:
         raise UsageError(f"unknown configuration key {where}.{min(unknown)}")
+    if missing := {"optimizer", "plateau", "init_from", "model", "rounds"} - set(raw):
+        raise UsageError(f"the configuration lacks {where}.{min(missing)}")
+    if any(isinstance(players, str) for players in raw["rounds"]):
+        raise UsageError(f"{where}.rounds is {raw['rounds']!r}; it must be a tuple of tuples of players")
     if "stage_sizes" in raw["model"]:
         raw["model"]["stage_sizes"] = tuple(raw["model"]["stage_sizes"])
     raw = raw | {

@@ -149,6 +149,8 @@ def hallucination(
       layer: the map the feature term compares, a key of `StreamOutput.maps`, or `features`.
     """
 
+    _one_of("layer", layer, ("features", *(f"block{i}" for i in range(1, len(stream.stage_sizes) + 1))))
+
     def feature(output):
         return output.features if layer == "features" else output.maps[layer]
 
@@ -217,6 +219,9 @@ def admd(
       predict_from: the student's own classifier, or the discriminator's first K logits.
     """
     modalities = {teacher: teacher, "hallucination": student_modality}
+    _one_of("objective", objective, ("non_saturating", "minimax"))
+    _one_of("task", task, ("action", "object"))
+    _one_of("predict_from", predict_from, ("classifier", "discriminator"))
 
     def forward(nets, batch):
         outputs = _present_streams(nets, batch, modalities)
@@ -282,6 +287,11 @@ def build(name: str, stream: VideoResNet, options: Mapping[str, Any]) -> Method:
         return BUILDERS[name](stream, **options)
     except TypeError as error:
         raise UsageError(f"method {name}: {error}") from error
+
+
+def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"option {option} is {value!r}; known: {', '.join(known)}")
 
 
 def _present_streams(nets: Networks, batch: Batch, modalities: Mapping[str, str]) -> Outputs:

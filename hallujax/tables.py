@@ -1,24 +1,20 @@
 """Tables trained: one configuration over several seeds, a folder a seed, tabulated as far as it has come."""
 
 import dataclasses
-import functools
 import json
 import pathlib
-import time
 
 from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
-from hallujax.data.transforms import prepare_evaluation
-from hallujax.errors import UsageError
+from hallujax.errors import DataError, UsageError
 from hallujax.evaluation.evaluate import Evaluator, fuse
 from hallujax.evaluation.table import accuracy_text, tabulate, write_table
 from hallujax.experiment import Experiment, from_json
 from hallujax.training.checkpoint import Checkpoints
-from hallujax.training.loop import build_method
 from hallujax.training.sharding import make_mesh
 from hallujax.training.stages import is_done, train, work_left
-from hallujax.training.step import evaluation_step
+from hallujax.training.start import build_method
 
 
 def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, command: str) -> None:
@@ -32,7 +28,6 @@ def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, comman
     """
     if seeds < 1:
         raise UsageError(f"--seeds is {seeds}; at least one is needed")
-    started = time.monotonic()
     dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
     clips = len(split(dataset, experiment.data.protocol)["train"])
     workdirs = {seed: out / f"seed{seed}" for seed in range(seeds)}
@@ -44,12 +39,19 @@ def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, comman
         "classes": list(dataset.classes),
         "command": command,
     }
+    tabulate(experiment, workdirs)  # what is wrong with a row is said before hours of training
     with Console(sum(total for total, _ in work), done=sum(done for _, done in work)) as console:
         for seed, workdir in workdirs.items():
             train(dataclasses.replace(experiment, seed=seed), workdir, console)
             rows = tabulate(experiment, workdirs)
-            write_table(out, rows, facts | {"seconds": round(time.monotonic() - started, 1)})
+            write_table(out, rows, facts | {"seconds": _seconds(workdirs)})
     print_table(rows)
+
+
+def _seconds(workdirs: dict[int, pathlib.Path]) -> float:
+    """Trained in all, over every start."""
+    summaries = [path for workdir in workdirs.values() for path in workdir.glob("*/stage.json")]
+    return round(sum(json.loads(path.read_text())["seconds"] for path in summaries), 1)
 
 
 def print_table(rows: list[dict]) -> None:
@@ -92,13 +94,17 @@ def evaluate_again(workdir: pathlib.Path, split_name: str, data: pathlib.Path | 
         if not is_done(workdir / stage.name):
             print(f"{stage.name}: not finished")
             continue
+        trained_on = json.loads((workdir / stage.name / "config.json").read_text())["dataset_fingerprint"]
+        if trained_on != dataset.fingerprint:
+            raise DataError(
+                f"{stage.name} was trained on another {dataset.name} ({trained_on[:12]}) than the one in {directory} "
+                f"({dataset.fingerprint[:12]}): its predictions would not be comparable"
+            )
         method = build_method(stage, len(dataset.classes))
         checkpoints = Checkpoints(workdir / stage.name / "checkpoints")
         networks = checkpoints.restore_best()
         checkpoints.close()
-        prepare = functools.partial(prepare_evaluation, options=experiment.transforms)
-        step = functools.partial(evaluation_step, method=method, prepare=prepare)
-        evaluator = Evaluator(method, dataset, experiment.data, step, make_mesh())
+        evaluator = Evaluator(method, dataset, experiment.data, experiment.transforms, make_mesh())
         predictions[stage.name] = evaluator.predict(networks["params"], networks["batch_stats"], rows)
         predictions[stage.name].save(workdir / stage.name / f"predictions_{split_name}.npz")
     for system in experiment.systems:

@@ -28,7 +28,9 @@ CASES = {
     "admd authors": ("admd", {"discriminator_batch_norm": True, "discriminator_weight": 0.5}),
     "admd set": ("admd", {"classify_set": True, "predict_from": "discriminator", "task": "object"}),
 }
-OPTIONS = TransformOptions(shift=1)
+OPTIONS = TransformOptions(
+    flip=0.5, shift=1, rgb_normalization="imagenet", depth_encoding="grey", depth_near=500.0, depth_far=6000.0
+)
 
 
 def random_batch(seed=0, clips=4):
@@ -38,7 +40,6 @@ def random_batch(seed=0, clips=4):
         "depth": rng.integers(0, 6000, (clips, 3, 16, 16), dtype=np.uint16),
         "label": rng.integers(0, 4, clips).astype(np.int32),
         "mask": np.ones(clips, np.float32),
-        "row": np.arange(clips, dtype=np.int32),
         "sample": np.arange(clips, dtype=np.uint32),
     }
 

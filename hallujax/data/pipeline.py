@@ -1,8 +1,8 @@
 """From a prepared dataset to batches: deterministic, positioned by one integer, sliced by process.
 
 A batch is a dict of NumPy arrays as they lie on disk: `rgb` uint8 `[B, T, H, W, 3]`, `depth` uint16 millimetres
-`[B, T, H, W]`, ... with `label` int32 `[B]`, `mask` float32 `[B]`, `row` int32 `[B]` (of the clip index) and `sample`
-uint32 `[B]`, the global sample number. Cropping, flipping and encoding happen on the device.
+`[B, T, H, W]`, with `label` int32 `[B]`, `mask` float32 `[B]` and `sample` uint32 `[B]`, the global sample number.
+Cropping, flipping and encoding happen on the device.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 
 from hallujax.data.clips import Sampling, choose_frames
 from hallujax.data.records import PreparedDataset
+from hallujax.data.transforms import IMAGES
 from hallujax.errors import DataError, UsageError
 
 NumpyBatch = dict[str, np.ndarray]
@@ -29,6 +30,8 @@ class ClipLoader:
         sampling: Sampling,
         seed: int,
     ):
+        if unseen := set(modalities) - set(IMAGES):
+            raise UsageError(f"no stream sees {', '.join(sorted(unseen))} yet; it can be {' or '.join(IMAGES)}")
         if unknown := set(modalities) - set(dataset.modalities):
             raise UsageError(
                 f"{dataset.name} has no modality {', '.join(sorted(unknown))}; it has {', '.join(dataset.modalities)}"
@@ -46,7 +49,6 @@ class ClipLoader:
         batch = {modality: self._dataset.read(modality, rows, frames) for modality in self._modalities}
         batch["label"] = self._dataset.index["label"][rows].astype(np.int32)
         batch["mask"] = np.ones(len(rows), np.float32)
-        batch["row"] = rows.astype(np.int32)
         batch["sample"] = samples.astype(np.uint32)
         return batch
 

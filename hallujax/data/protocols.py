@@ -15,9 +15,7 @@ def split(dataset: PreparedDataset, protocol: str) -> dict[str, np.ndarray]:
     """
     known = PROTOCOLS.get(dataset.name, {})
     if protocol not in known:
-        raise UsageError(
-            f"unknown protocol {protocol!r} of {dataset.name}: one of {', '.join(known) or 'none'}"
-        )
+        raise UsageError(f"unknown protocol {protocol!r} of {dataset.name}: one of {', '.join(known) or 'none'}")
     masks = known[protocol](dataset.index)
     return {part: np.flatnonzero(mask) for part, mask in masks.items()}
 

@@ -56,21 +56,17 @@ class PreparedDataset:
             info = json.loads((directory / "dataset.json").read_text())
             index = np.load(directory / "clips.npy", mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
-            raise DataError(
-                f"no prepared dataset at {directory} ({error.filename} is missing): {_PREPARE}"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{directory}: dataset.json or clips.npy is damaged ({error}): {_PREPARE} again"
-            ) from error
+            raise DataError(f"no prepared dataset at {directory} ({error.filename} is missing): {_PREPARE}") from error
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{directory}: dataset.json or clips.npy is damaged ({error}): {_PREPARE} again") from error
         try:
             _check_index(directory, info, index)
-            sources = {
-                name: _open_shards(directory, name, entry) for name, entry in info["modalities"].items()
-            }
+            sources = {name: _open_shards(directory, name, entry) for name, entry in info["modalities"].items()}
             return cls(directory, info, index, sources)
         except KeyError as error:
             raise DataError(f"{directory}/dataset.json lacks {error}: {_PREPARE} again") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{directory}: dataset.json or clips.npy is damaged ({error}): {_PREPARE} again") from error
 
     def __len__(self) -> int:
         return len(self.index)
@@ -108,7 +104,6 @@ class PreparedDataset:
             )
         records = (self.index[f"{modality}_first"][rows][:, None] + frames).ravel()
         try:
-            # Sorted, so that a clip's neighbouring records are read together.
             examples = source.__getitems__(records.tolist())
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise self._unreadable(modality, rows, frames, error) from error
@@ -118,7 +113,7 @@ class PreparedDataset:
         for i, example in enumerate(examples):
             try:
                 self._decode(modality, entry["kind"], example, rows[i // frames.shape[1]], wanted[i], out[i])
-            except (ValueError, OSError, SyntaxError) as error:
+            except (ValueError, OSError, SyntaxError, IndexError, _decode_error()) as error:
                 where = self._where(modality, rows[i // frames.shape[1]], wanted[i])
                 raise DataError(f"{where}: damaged record ({error})") from error
         return out.reshape(*frames.shape, *entry["shape"])
@@ -145,9 +140,7 @@ class PreparedDataset:
             raise DataError(f"{self.name} has no modality {modality!r}: it has {', '.join(self.modalities)}")
         return self._sources[modality]
 
-    def _decode(
-        self, modality: str, kind: str, example: bytes, row: int, frame: int, out: np.ndarray
-    ) -> None:
+    def _decode(self, modality: str, kind: str, example: bytes, row: int, frame: int, out: np.ndarray) -> None:
         feature = _example_class().FromString(example).features.feature
         clip = feature["clip"].bytes_list.value[0]
         if clip != self.index["clip"][row] or feature["frame"].int64_list.value[0] != frame:
@@ -183,6 +176,13 @@ _DTYPES = {"jpeg": np.uint8, "png16": np.uint16, "floats": np.float32}
 
 
 @functools.cache
+def _decode_error() -> type[Exception]:
+    from google.protobuf.message import DecodeError
+
+    return DecodeError
+
+
+@functools.cache
 def _example_class():
     # TFDS carries the tf.Example protocol buffer, so TensorFlow is not needed to parse one.
     from tensorflow_datasets.proto import tf_example_pb2
@@ -200,17 +200,13 @@ def _open_shards(directory: pathlib.Path, modality: str, entry: dict):
         if not path.exists():
             raise DataError(f"{path} is missing: {_PREPARE} again")
         if path.stat().st_size != shard["bytes"]:
-            raise DataError(
-                f"{path} is truncated or changed: {path.stat().st_size} of {shard['bytes']} bytes"
-            )
+            raise DataError(f"{path} is truncated or changed: {path.stat().st_size} of {shard['bytes']} bytes")
     try:
         source = ArrayRecordDataSource([str(directory / shard["file"]) for shard in entry["shards"]])
     except (RuntimeError, ValueError) as error:
         raise DataError(f"{directory}/{modality}: unreadable shard ({error})") from error
     if len(source) != entry["records"]:
-        raise DataError(
-            f"{directory}/{modality}: {len(source)} records, dataset.json says {entry['records']}"
-        )
+        raise DataError(f"{directory}/{modality}: {len(source)} records, dataset.json says {entry['records']}")
     return source
 
 

@@ -35,12 +35,12 @@ class TransformOptions:
       depth_near, depth_far: range of the encoding in millimetres.
     """
 
-    flip: float = 0.5
-    shift: int = 0
-    rgb_normalization: str = "imagenet"
-    depth_encoding: str = "grey"
-    depth_near: float = 500.0
-    depth_far: float = 8000.0
+    flip: float
+    shift: int
+    rgb_normalization: str
+    depth_encoding: str
+    depth_near: float
+    depth_far: float
 
     def __post_init__(self):
         if self.rgb_normalization not in NORMALIZATIONS:
@@ -52,7 +52,7 @@ class TransformOptions:
 
 
 def encode(batch: Batch, options: TransformOptions) -> Batch:
-    """Every modality of a batch as float32 `[B, T, H, W, C]`; the rest of the batch as it is."""
+    """RGB and depth of a batch as float32 `[B, T, H, W, C]`; the rest of the batch as it is."""
     encoded = dict(batch)
     if "rgb" in batch:
         scale, mean, deviation = NORMALIZATIONS[options.rgb_normalization]

@@ -1,19 +1,21 @@
 """Evaluation: the clip logits of a split, seen through the test modalities alone."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from hallujax.data.pipeline import ClipLoader, evaluation_batches
 from hallujax.data.records import PreparedDataset
+from hallujax.data.transforms import TransformOptions, prepare_evaluation
 from hallujax.errors import DataError
 from hallujax.evaluation.metrics import accuracy
 from hallujax.experiment import DataOptions
 from hallujax.methods import Method
-from hallujax.training.sharding import check_batch_size, split_over_data, to_devices
+from hallujax.training.sharding import check_batch_size, replicated, split_over_data, to_devices
+from hallujax.training.step import evaluation_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,22 +69,24 @@ class Evaluator:
         method: Method,
         dataset: PreparedDataset,
         options: DataOptions,
-        step: Callable[[dict, dict, dict], jax.Array],
+        transforms: TransformOptions,
         mesh: jax.sharding.Mesh,
     ):
         check_batch_size(options.evaluation_batch_size, mesh, "data.evaluation_batch_size")
         # Privileged data cannot leak: the loader never reads what the method is not tested with.
         self._loader = ClipLoader(dataset, method.test_modalities, frames=options.frames, sampling="uniform", seed=0)
         self._dataset, self._batch_size = dataset, options.evaluation_batch_size
-        self._sharding = split_over_data(mesh)
-        self._step = jax.jit(step)
+        self._mesh = mesh
+        prepare = functools.partial(prepare_evaluation, options=transforms)
+        self._step = jax.jit(functools.partial(evaluation_step, method=method, prepare=prepare))
 
     def predict(self, params: dict, batch_stats: dict, rows: np.ndarray) -> Predictions:
-        """Predictions of every clip of `rows`."""
+        """Predictions of every clip of `rows`; the variables may lie anywhere."""
+        params, batch_stats = jax.device_put((params, batch_stats), replicated(self._mesh))
         logits = []
         for batch in evaluation_batches(self._loader, rows, batch_size=self._batch_size):
             kept = batch["mask"] > 0
-            output = self._step(params, batch_stats, to_devices(batch, self._sharding))
+            output = self._step(params, batch_stats, to_devices(batch, split_over_data(self._mesh)))
             logits.append(np.asarray(output)[kept])
         index = self._dataset.index
         return Predictions(np.array(index["clip"][rows]), np.array(index["label"][rows]), np.concatenate(logits))

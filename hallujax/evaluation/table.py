@@ -57,7 +57,7 @@ def _row(experiment: Experiment, system: System, workdirs: Mapping[int, pathlib.
         "method": system.name,
         "role": system.role,
         "stages": list(system.stages),
-        "test_modalities": sorted(modalities, key=("rgb", "depth").index),
+        "test_modalities": sorted(modalities, key=lambda m: (m != "rgb", m)),
         "accuracies": accuracies,
         "mean": statistics.fmean(found) if found else None,
         "deviation": statistics.stdev(found) if len(found) > 1 else None,
@@ -94,7 +94,7 @@ def write_table(out: pathlib.Path, rows: list[dict[str, Any]], facts: Mapping[st
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
     """One line a row, one accuracy column a seed; empty where a seed is missing."""
-    seeds = list(rows[0]["accuracies"])
+    seeds = list(rows[0]["accuracies"]) if rows else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(

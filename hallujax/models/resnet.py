@@ -144,12 +144,12 @@ class VideoResNet(nn.Module):
     stage_sizes: Sequence[int] = (3, 4, 6, 3)
     width: int = 64
     bottleneck: int | None = None
-    bottleneck_pooling: str = "average"
     temporal_kernel: int = 5
-    temporal_init: str = "identity"
     layout: str = "torchvision"
-    batch_norm_momentum: float = 0.9
     dtype: jnp.dtype = jnp.float32
+    bottleneck_pooling: str = "average"
+    temporal_init: str = "identity"
+    batch_norm_momentum: float = 0.9
 
     @nn.compact
     def __call__(

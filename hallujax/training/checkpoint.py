@@ -33,9 +33,9 @@ class Checkpoints:
         )
 
     def save_best(self, step: int, networks: dict[str, Any]) -> None:
-        """Writes `{"params", "batch_stats"}` as the best so far.
+        """Writes `{"params", "batch_stats"}` as the best so far, and waits until it is on disk.
 
-        Waits until it is on disk: a `latest` that speaks of it must never be there without it.
+        So a `latest` never speaks of a best that is not there.
         """
         self._write(self._best, step, ocp.args.Composite(networks=ocp.args.StandardSave(networks)))
         self.wait()
@@ -50,8 +50,8 @@ class Checkpoints:
         if step is None:
             return None
         template_dict = _as_dict(template)
-        self._compare(self._latest, step, "state", template_dict)
         try:
+            self._compare(self._latest, step, "state", template_dict)
             restored = self._latest.restore(
                 step,
                 args=ocp.args.Composite(
@@ -59,19 +59,21 @@ class Checkpoints:
                     progress=ocp.args.JsonRestore(),
                 ),
             )
+        except CheckpointError:
+            raise
         except Exception as error:  # orbax raises many kinds for a damaged checkpoint
             raise CheckpointError(
                 f"{self._directory}/latest/{step} cannot be read ({_first_line(error)}); remove it to start over"
             ) from error
         return TrainState(**restored["state"]), restored["progress"]
 
-    def restore_best(self) -> dict[str, Any]:
-        """`{"params", "batch_stats"}` of the best step, on the default device.
+    def restore_best(self, step: int | None = None) -> dict[str, Any]:
+        """`{"params", "batch_stats"}` of the best validation (or of `step`), on the default device.
 
         Raises:
           CheckpointError: if there is none or it cannot be read.
         """
-        step = self._best.latest_step()
+        step = self._best.latest_step() if step is None else step
         if step is None:
             raise CheckpointError(f"{self._directory} holds no finished checkpoint; train that stage first")
         try:
@@ -84,6 +86,12 @@ class Checkpoints:
             return self._best.restore(step, args=args)["networks"]
         except Exception as error:
             raise CheckpointError(f"{self._directory}/best/{step} cannot be read ({_first_line(error)})") from error
+
+    def forget_best_after(self, step: int) -> None:
+        """Drops best networks later than the progress knows of: a kill fell between the two writes."""
+        for later in self._best.all_steps():
+            if later > step:
+                self._best.delete(later)
 
     def wait(self) -> None:
         """Blocks until all that was saved is whole on disk."""
@@ -101,9 +109,8 @@ class Checkpoints:
 
     def _write(self, manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite) -> None:
         try:
-            if step in manager.all_steps():  # a killed run is repeating steps it had saved: the same values again
-                manager.delete(step)
-            manager.save(step, args=args)
+            if not manager.save(step, args=args):
+                raise RuntimeError(f"step {step} is not after step {manager.latest_step()}")
         except Exception as error:
             raise _write_error(self._directory, error) from error
 
@@ -138,7 +145,8 @@ def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
         directory,
         handler_registry=registry,
         options=ocp.CheckpointManagerOptions(
-            preservation_policy=LatestN(1),
+            # Two, so that what `latest` speaks of is still there while the next pair is written.
+            preservation_policy=LatestN(2),
             create=True,
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,

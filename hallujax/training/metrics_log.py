@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from tensorboardX import SummaryWriter
 
+from hallujax.errors import CheckpointError
+
 
 class MetricsLog:
     """Appends to `metrics.jsonl` and to `tensorboard/` in a stage's folder.
@@ -15,9 +17,11 @@ class MetricsLog:
     """
 
     def __init__(self, directory: pathlib.Path, *, position: int = 0, step: int = 0):
-        self._path = directory / "metrics.jsonl"
-        self._path.touch()
-        self._file = self._path.open("r+")
+        path = directory / "metrics.jsonl"
+        path.touch()
+        if path.stat().st_size < position:
+            raise CheckpointError(f"{path} is shorter than its checkpoint says; remove {directory} to start over")
+        self._file = path.open("r+")
         self._file.truncate(position)
         self._file.seek(position)
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)

@@ -1,7 +1,7 @@
 """Optimisers, one a player, and the plateau that decides when a learning rate has given what it had."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -37,6 +37,12 @@ class OptimizerOptions:
     weight_decay: float = 0.0
     clip: float = 0.0
 
+    def __post_init__(self):
+        if self.name not in ("adam", "sgd"):
+            raise UsageError(f"optimizer.name is {self.name!r}; known: adam, sgd")
+        if self.schedule not in ("constant", "cosine"):
+            raise UsageError(f"optimizer.schedule is {self.schedule!r}; known: constant, cosine")
+
 
 def learning_rate_schedule(options: OptimizerOptions, player: str, steps: int) -> optax.Schedule:
     """The player's learning rate as a function of finished updates."""
@@ -44,10 +50,8 @@ def learning_rate_schedule(options: OptimizerOptions, player: str, steps: int) -
     warmup = round(options.warmup * steps)
     if options.schedule == "cosine":
         main = optax.schedules.cosine_decay_schedule(peak, max(steps - warmup, 1))
-    elif options.schedule == "constant":
-        main = optax.schedules.constant_schedule(peak)
     else:
-        raise UsageError(f"optimizer.schedule is {options.schedule!r}; known: constant, cosine")
+        main = optax.schedules.constant_schedule(peak)
     if warmup == 0:
         return main
     return optax.schedules.join_schedules([optax.schedules.linear_schedule(0.0, peak, warmup), main], [warmup])
@@ -58,6 +62,7 @@ def build_optimizers(
     players: Mapping[str, str],
     steps: int,
     idle: Mapping[str, tuple[str, ...]] | None = None,
+    rounds: Sequence[Sequence[str]] = (),
 ) -> dict[str, optax.GradientTransformation]:
     """One optimiser a player, each over `{network: parameters}` of the networks it owns.
 
@@ -66,9 +71,10 @@ def build_optimizers(
       players: `{network: player}`.
       steps: length of the schedule, in updates.
       idle: `{network: top-level modules}` kept from weight decay; see `Method.idle`.
+      rounds: which players move in a step; one that moves twice has a schedule of twice the updates.
 
     Raises:
-      UsageError: for an unknown optimiser or schedule, or a learning rate for a player that does not exist.
+      UsageError: for a learning rate of a player that does not exist.
     """
     if strangers := set(options.learning_rates) - set(players.values()):
         raise UsageError(
@@ -83,15 +89,14 @@ def build_optimizers(
         return jax.tree_util.tree_map_with_path(keep, params)
 
     def build(player):
-        schedule = learning_rate_schedule(options, player, steps)
+        moves = sum(player in movers for movers in rounds) or 1
+        schedule = learning_rate_schedule(options, player, steps * moves)
         decay = optax.add_decayed_weights(options.weight_decay, decayed) if options.weight_decay else optax.identity()
         clip = optax.clip_by_global_norm(options.clip) if options.clip else optax.identity()
         if options.name == "adam":
             scale = optax.chain(optax.scale_by_adam(b1=options.b1, b2=options.b2), decay)
-        elif options.name == "sgd":
-            scale = optax.chain(decay, optax.trace(decay=options.momentum))
         else:
-            raise UsageError(f"optimizer.name is {options.name!r}; known: adam, sgd")
+            scale = optax.chain(decay, optax.trace(decay=options.momentum))
         return optax.chain(clip, scale, optax.scale_by_learning_rate(schedule))
 
     return {player: build(player) for player in dict.fromkeys(players.values())}

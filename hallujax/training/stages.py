@@ -17,7 +17,8 @@ from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import UsageError
 from hallujax.experiment import Experiment, Stage
-from hallujax.training.loop import StageTraining
+from hallujax.training.loop import train_stage
+from hallujax.training.start import build_method
 
 PACKAGES = (
     "hallujax",
@@ -54,13 +55,14 @@ def train(experiment: Experiment, workdir: pathlib.Path, console: Console | None
 
     Raises:
       UsageError: if a stage's folder was made by other settings, naming the first that differs.
-      HallujaxError: as `StageTraining.run`.
+      HallujaxError: as `train_stage`.
     """
     dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
     splits = split(dataset, experiment.data.protocol)
     workdir.mkdir(parents=True, exist_ok=True)
     stages = experiment.order()
     for stage in stages:
+        build_method(stage, len(dataset.classes))  # what is wrong with the last stage is said before the first starts
         _claim(experiment, stage, dataset, workdir)
     _write_json(workdir / "run.json", describe_run(experiment, dataset))
     if console is None:
@@ -83,17 +85,17 @@ def _train_all(
         if is_done(workdir / stage.name):
             console.say(f"{stage.name}: done already")
             continue
-        training = StageTraining(experiment, stage, dataset, splits, workdir, console)
         clips = len(splits["train"])
-        console.say(f"{stage.name}: {stage.method}, {training.steps} steps of {stage.batch_size} of {clips} clips")
-        training.run()
+        console.say(f"{stage.name}: {stage.method}, {stage.steps(clips)} steps of {stage.batch_size} of {clips} clips")
+        train_stage(experiment, stage, dataset, splits, workdir, console)
 
 
 def _claim(experiment: Experiment, stage: Stage, dataset: PreparedDataset, workdir: pathlib.Path) -> None:
-    """Writes what a stage is made from into its folder, or checks that it is the same."""
+    """Writes what a stage is made from into its folder, or checks that what is there was made from the same."""
     path = workdir / stage.name / "config.json"
     identity = experiment.identity(stage.name) | {"dataset_fingerprint": dataset.fingerprint}
-    if not path.exists():
+    earned = is_done(path.parent) or any(path.parent.glob("checkpoints/*/[0-9]*"))
+    if not (path.exists() and earned):
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_json(path, identity)
         return

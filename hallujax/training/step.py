@@ -34,8 +34,8 @@ def train_step(
       state: donated.
       batch: as the pipeline yields it.
       learning_rate_scale: float scalar from the plateau.
-      key: the stage's key; the randomness of a step is `fold_in(key, state.step)`, that of an example's augmentation
-        its global sample number.
+      key: the stage's key; what a step draws is keyed by `state.step`, an example's augmentation by its global
+        sample number.
       method: what is trained.
       optimizers: `{player: optimiser}`.
       rounds: which players move together, in order: `(("student", "discriminator"),)` is simultaneous descent (the
@@ -47,9 +47,10 @@ def train_step(
       The next state, and metrics: `PLAYER/TERM` unweighted means over the batch, `loss/PLAYER`,
       `gradient_norm/NETWORK`, `train/accuracy`.
     """
-    batch = prepare(batch, key)
+    augment_key, corrupt_key = jax.random.split(key)
+    batch = prepare(batch, augment_key)
     if method.corrupt is not None:
-        batch = method.corrupt(jax.random.fold_in(key, state.step), batch)
+        batch = method.corrupt(jax.random.fold_in(corrupt_key, state.step), batch)
     params, batch_stats, opt_state = dict(state.params), dict(state.batch_stats), dict(state.opt_state)
     metrics: Metrics = {}
 
@@ -83,12 +84,11 @@ def train_step(
     return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
 
-def evaluation_step(
-    state_params: Any, batch_stats: Any, batch: Batch, *, method: Method, prepare: Prepare
-) -> jax.Array:
-    """Clip logits `[B, K]` of a batch that holds the method's test modalities and nothing else."""
-    nets = Networks(method.networks, state_params, batch_stats)
-    return method.predict(method.forward(nets, prepare(batch, jax.random.key(0))))
+def evaluation_step(params: Any, batch_stats: Any, batch: Batch, *, method: Method, prepare: Prepare) -> jax.Array:
+    """Clip logits `[B, K]`, from the method's test modalities alone: everything else in the batch is dropped."""
+    seen = {modality: batch[modality] for modality in method.test_modalities}
+    nets = Networks(method.networks, params, batch_stats)
+    return method.predict(method.forward(nets, prepare(seen, jax.random.key(0))))
 
 
 def player_losses(method: Method, outputs: Any, batch: Batch) -> tuple[dict[str, jax.Array], Metrics]:

@@ -41,7 +41,7 @@ def warm_start(network: str, fresh: Tree, source: Tree, origin: str) -> tuple[Tr
                 f"{network} cannot start from {origin}: {name} is {found[name].shape} there, {leaf.shape} here"
                 + ("; teacher and student must know the same classes" if "logits" in name else "")
             )
-    copied = jax.tree.map(lambda here, there: np.asarray(there, here.dtype), fresh, source)
+    copied = jax.tree.map(lambda here, there: np.array(there, here.dtype), fresh, source)
     return copied, f"{network} <- {origin}: {len(expected)} arrays, {_count(expected):,} numbers"
 
 
@@ -63,7 +63,7 @@ def warm_start_from_imagenet(network: str, fresh: Tree, pretrained: Tree, path: 
                 f"{network} cannot start from {path}: {name} is {leaf.shape} there, {expected[name].shape} here"
             )
     copied = jax.tree_util.tree_map_with_path(
-        lambda p, leaf: np.asarray(usable[_name(p)], leaf.dtype) if _name(p) in usable else leaf, fresh
+        lambda p, leaf: np.array(usable[_name(p)], leaf.dtype) if _name(p) in usable else leaf, fresh
     )
     return copied, (
         f"{network} <- {path}: {len(usable)} arrays, {_count(usable):,} numbers; fresh: {', '.join(sorted(kept))}"

@@ -13,6 +13,11 @@ from hallujax.errors import UsageError
 RNG = np.random.default_rng(0)
 
 
+def options(**changes):
+    plain = {"flip": 0.5, "shift": 0, "rgb_normalization": "imagenet", "depth_encoding": "grey"}
+    return TransformOptions(**plain | {"depth_near": 500.0, "depth_far": 8000.0} | changes)
+
+
 def batch(clips=6):
     return {
         "rgb": RNG.integers(0, 256, (clips, 2, 8, 10, 3), dtype=np.uint8),
@@ -26,25 +31,25 @@ def test_modalities_and_frames_of_a_clip_move_together():
     """Depth made from RGB's red channel stays that after augmentation: same flip, same shift, every frame."""
     clips = batch()
     clips["depth"] = clips["rgb"][..., 0].astype(np.uint16)
-    moved = jax.jit(lambda b: augment(b, jax.random.key(0), TransformOptions(shift=2)))(clips)
+    moved = jax.jit(lambda b: augment(b, jax.random.key(0), options(shift=2)))(clips)
     np.testing.assert_array_equal(moved["depth"], moved["rgb"][..., 0])
     assert not np.array_equal(moved["rgb"], clips["rgb"])
 
 
 def test_a_flip_alone_is_a_flip_or_nothing():
     clips = batch(40)
-    moved = augment(clips, jax.random.key(0), TransformOptions(flip=0.5))["rgb"]
+    moved = augment(clips, jax.random.key(0), options(flip=0.5))["rgb"]
     flipped = [np.array_equal(a, b[:, :, ::-1]) for a, b in zip(moved, clips["rgb"], strict=True)]
     kept = [np.array_equal(a, b) for a, b in zip(moved, clips["rgb"], strict=True)]
     assert all(f or k for f, k in zip(flipped, kept, strict=True))
     assert 8 < sum(flipped) < 32
-    never = augment(clips, jax.random.key(0), TransformOptions(flip=0.0))["rgb"]
+    never = augment(clips, jax.random.key(0), options(flip=0.0))["rgb"]
     np.testing.assert_array_equal(never, clips["rgb"])
 
 
 def test_a_shift_is_a_crop_of_the_padded_frame():
     clips = batch(20)
-    moved = np.asarray(augment(clips, jax.random.key(0), TransformOptions(flip=0.0, shift=2))["depth"])
+    moved = np.asarray(augment(clips, jax.random.key(0), options(flip=0.0, shift=2))["depth"])
     for before, after in zip(clips["depth"], moved, strict=True):
         padded = np.pad(before, ((0, 0), (2, 2), (2, 2)), mode="edge")
         crops = [padded[:, y : y + 8, x : x + 10] for y in range(5) for x in range(5)]
@@ -53,18 +58,18 @@ def test_a_shift_is_a_crop_of_the_padded_frame():
 
 def test_augmentation_follows_the_sample_number_not_the_place_in_the_batch():
     """So neither the number of hosts nor of devices changes what a sample looks like."""
-    clips, options = batch(), TransformOptions(shift=2)
-    whole = augment(clips, jax.random.key(5), options)
+    clips, shifted = batch(), options(shift=2)
+    whole = augment(clips, jax.random.key(5), shifted)
     order = np.array([4, 1, 5])
-    part = augment({name: value[order] for name, value in clips.items()}, jax.random.key(5), options)
+    part = augment({name: value[order] for name, value in clips.items()}, jax.random.key(5), shifted)
     np.testing.assert_array_equal(part["rgb"], whole["rgb"][order])
 
 
 def test_rgb_normalizations():
     pixel = np.array([[[[[255, 0, 51]]]]], np.uint8)
-    imagenet = encode({"rgb": pixel}, TransformOptions())["rgb"].ravel()
+    imagenet = encode({"rgb": pixel}, options())["rgb"].ravel()
     np.testing.assert_allclose(imagenet, [(1 - 0.485) / 0.229, -0.456 / 0.224, (0.2 - 0.406) / 0.225], rtol=1e-5)
-    vgg = encode({"rgb": pixel}, TransformOptions(rgb_normalization="vgg"))["rgb"].ravel()
+    vgg = encode({"rgb": pixel}, options(rgb_normalization="vgg"))["rgb"].ravel()
     np.testing.assert_allclose(vgg, [255 - 123.68, -116.779, 51 - 103.939], rtol=1e-5)
 
 
@@ -82,6 +87,6 @@ def test_depth_encodings():
 
 def test_unknown_choices_are_named():
     with pytest.raises(UsageError, match="known: grey, jet, metres"):
-        TransformOptions(depth_encoding="hha")
+        options(depth_encoding="hha")
     with pytest.raises(UsageError, match="known: imagenet, vgg, none"):
-        TransformOptions(rgb_normalization="caffe")
+        options(rgb_normalization="caffe")

@@ -17,7 +17,9 @@ from hallujax.training.optimizer import OptimizerOptions, build_optimizers
 from hallujax.training.sharding import make_mesh, replicated, split_over_data, to_devices
 from hallujax.training.step import initial_state, train_step
 
-OPTIONS = TransformOptions(shift=1)
+OPTIONS = TransformOptions(
+    flip=0.5, shift=1, rgb_normalization="imagenet", depth_encoding="grey", depth_near=500.0, depth_far=6000.0
+)
 
 
 def batch(seed):
@@ -27,7 +29,6 @@ def batch(seed):
         "depth": rng.integers(0, 6000, (8, 3, 16, 16), dtype=np.uint16),
         "label": rng.integers(0, 4, 8).astype(np.int32),
         "mask": np.array([1, 1, 1, 1, 1, 1, 0, 1], np.float32),
-        "row": np.arange(8, dtype=np.int32),
         "sample": np.arange(8, dtype=np.uint32),
     }
 

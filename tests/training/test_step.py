@@ -60,12 +60,12 @@ def test_schedules():
 
 def test_unknown_optimisers_schedules_and_players_are_named():
     for options, message in (
-        (OptimizerOptions(name="lamb"), "known: adam, sgd"),
-        (OptimizerOptions(schedule="step"), "known: constant, cosine"),
-        (OptimizerOptions(learning_rates={"critic": 1.0}), r"names \['critic'\]"),
+        ({"name": "lamb"}, "known: adam, sgd"),
+        ({"schedule": "step"}, "known: constant, cosine"),
+        ({"learning_rates": {"critic": 1.0}}, r"names \['critic'\]"),
     ):
         with pytest.raises(UsageError, match=message):
-            build_optimizers(options, {"rgb": "rgb"}, 10)
+            build_optimizers(OptimizerOptions(**options), {"rgb": "rgb"}, 10)
 
 
 def test_the_plateau_drops_then_ends():

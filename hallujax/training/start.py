@@ -1,0 +1,110 @@
+"""How a stage starts: its method, fresh networks, and those it takes over from other stages."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hallujax import methods
+from hallujax.data.transforms import encode
+from hallujax.errors import UsageError
+from hallujax.experiment import IMAGENET, Experiment, Stage
+from hallujax.models import VideoResNet, pretrained
+from hallujax.models.streams import initialize
+from hallujax.training.checkpoint import Checkpoints
+from hallujax.training.warm_start import warm_start, warm_start_from_imagenet
+
+Variables = dict[str, Any]
+
+
+def build_method(stage: Stage, num_classes: int) -> methods.Method:
+    """The method that a stage declares, for a dataset of so many classes.
+
+    Raises:
+      UsageError: for an unknown model argument, method or option, or if a network that no loss teaches, in whole or
+        in part, is not started from another stage: it would stay random.
+    """
+    model = dict(stage.model)
+    try:
+        model["bottleneck"] = model["bottleneck"] or None
+        model["dtype"] = jnp.dtype(model["dtype"])
+        stream = VideoResNet(num_classes=num_classes, **model)
+    except (TypeError, KeyError) as error:
+        raise UsageError(f"stages.{stage.name}.model: {error}") from error
+    method = methods.build(stage.method, stream, stage.options)
+    if strangers := set(stage.init_from) - set(method.networks):
+        raise UsageError(
+            f"stages.{stage.name}.init_from names {sorted(strangers)}; the networks are {sorted(method.networks)}"
+        )
+    untaught = (set(method.networks) - set(method.players)) | set(method.idle)
+    if missing := untaught - set(stage.init_from):
+        raise UsageError(
+            f"stages.{stage.name}.init_from lacks {sorted(missing)}: no loss teaches it, so it would stay random"
+        )
+    players = list(dict.fromkeys(method.players.values()))
+    if stage.rounds and {player for movers in stage.rounds for player in movers} != set(players):
+        raise UsageError(f"stages.{stage.name}.rounds is {stage.rounds}; it must name the players {players}, each")
+    return method
+
+
+def starting_networks(
+    experiment: Experiment, stage: Stage, method: methods.Method, example: dict[str, Any], workdir: pathlib.Path
+) -> tuple[Variables, Variables, list[str]]:
+    """A stage's networks before its first step.
+
+    Args:
+      example: a batch as the pipeline yields it, for the shapes.
+      workdir: where the stages that this one starts from are.
+
+    Returns:
+      `params`, `batch_stats`, each `{network: tree}`, and a line for every network taken over.
+
+    Raises:
+      UsageError: if ImageNet weights are asked for and not given, or do not fit the model's layout.
+      CheckpointError: if a source cannot be read, or is of another architecture.
+    """
+    shapes = jax.eval_shape(lambda batch: encode(batch, experiment.transforms), example)
+    key = jax.random.key(experiment.stage_seed(stage.name))
+    params, batch_stats = initialize(method.networks, method.forward, shapes, key)
+    said = []
+    for network, (source, its_network) in stage.init_from.items():
+        fresh = {"params": params[network], "batch_stats": batch_stats[network]}
+        if source == IMAGENET:
+            variables, what = _from_imagenet(experiment, stage, network, fresh)
+        else:
+            found = read_network(workdir / source, its_network)
+            variables, what = warm_start(network, fresh, found, f"{source}/{its_network}")
+        params[network], batch_stats[network] = variables["params"], variables["batch_stats"]
+        said.append(what)
+    return params, batch_stats, said
+
+
+def read_network(stage_folder: pathlib.Path, network: str) -> Variables:
+    """`{"params", "batch_stats"}` of one network of a finished stage.
+
+    Raises:
+      UsageError: if the stage has no such network.
+      CheckpointError: if its checkpoint cannot be read.
+    """
+    checkpoints = Checkpoints(stage_folder / "checkpoints")
+    networks = checkpoints.restore_best()
+    checkpoints.close()
+    if network not in networks["params"]:
+        raise UsageError(
+            f"stage {stage_folder.name!r} has no network {network!r}; it has {', '.join(networks['params'])}"
+        )
+    return {kind: networks[kind].get(network, {}) for kind in ("params", "batch_stats")}
+
+
+def _from_imagenet(experiment: Experiment, stage: Stage, network: str, fresh: Variables) -> tuple[Variables, str]:
+    path = experiment.imagenet_weights
+    if not path:
+        raise UsageError(f"{network} starts from ImageNet: set config.imagenet_weights to a .safetensors file")
+    if stage.model["layout"] != "torchvision":
+        raise UsageError(
+            f"stages.{stage.name}.model.layout is {stage.model['layout']}: weights with torchvision's names have its "
+            "strides in other places; set it to torchvision"
+        )
+    weights = pretrained.load(path, stage_sizes=stage.model["stage_sizes"], width=stage.model["width"])
+    return warm_start_from_imagenet(network, fresh, weights, path)

@@ -1,0 +1,108 @@
+"""The shipped configurations: readable, overridable, and the presets what docs/presets.md says of them."""
+
+import importlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from hallujax.errors import UsageError
+from hallujax.evaluation import published
+from hallujax.experiment import read_config
+from hallujax.training.loop import build_method
+
+NAMES = ("streams", "two_stream", "hallucination", "admd", "table", "demo")
+
+
+def config(name, arguments="mocap_rgbd,cross_subject"):
+    return importlib.import_module(f"configs.{name}").get_config(arguments)
+
+
+@pytest.mark.parametrize("preset", ["", "paper", "authors_code"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_configuration_reads_and_builds(name, preset):
+    experiment = read_config(config(name, f"mocap_rgbd,cross_view,{preset}"))
+    assert experiment.data.protocol == "cross_view"
+    for stage in experiment.order():
+        method = build_method(stage, 15)
+        assert set(stage.init_from) <= set(method.networks)
+        for network, (source, its_network) in stage.init_from.items():
+            assert its_network in build_method(experiment.stages[source], 15).networks
+            same = experiment.stages[source].model == stage.model
+            assert same, f"{stage.name}'s {network} cannot start from {source}: another model"
+    for system in experiment.systems:
+        if system.published[0]:
+            published.value(*system.published, "ntu_cross_subject")
+
+
+def test_the_table_has_the_rows_it_is_asked_for_in_order():
+    names = [system.name for system in read_config(config("table")).systems]
+    assert names == [
+        "Depth",
+        "RGB",
+        "RGB ensemble",
+        "RGB from depth (control)",
+        "RGB + control",
+        "Two-stream, not fine-tuned",
+        "Two-stream (step 2)",
+        "Hallucination (step 3)",
+        "Hallucination + RGB (step 4)",
+        "ADMD hallucination",
+        "ADMD two-stream",
+    ]
+
+
+def test_defaults_reach_every_stage_and_a_stage_may_differ():
+    settings = config("table")
+    settings.training.epochs = 7.0
+    settings.stages.admd.optimizer.learning_rate = 3e-4
+    experiment = read_config(settings)
+    assert {stage.epochs for stage in experiment.stages.values()} == {7.0}
+    assert experiment.stages["admd"].optimizer.learning_rate == 3e-4
+    assert experiment.stages["rgb"].optimizer.learning_rate == 1e-3
+
+
+def test_presets_differ_where_the_sources_do():
+    paper, code = (read_config(config("table", f"mocap_rgbd,cross_subject,{p}")) for p in ("paper", "authors_code"))
+    assert paper.stages["rgb"].optimizer.name == "sgd" and paper.stages["rgb"].plateau.patience > 0
+    assert paper.stages["admd"].optimizer.name == "adam" and paper.stages["admd"].model["bottleneck"] == 128
+    assert paper.stages["rgb"].model["bottleneck"] == 0 and paper.stages["rgb"].model["temporal_kernel"] == 5
+    assert not paper.stages["hallucination"].options["soften_student"]
+    assert code.stages["rgb"].optimizer.learning_rate == 1e-3 and code.stages["rgb"].batch_size == 5
+    assert code.stages["hallucination"].options == {
+        "imitation": 0.5,
+        "alpha": 0.5,
+        "layer": "block4",
+        "temperature": 10.0,
+        "soften_student": True,
+        "temperature_squared": False,
+        "scale": 0.05,  # 0.01 of a sum over 5 clips
+    }
+    assert code.stages["rgb"].model["layout"] == "slim" and code.stages["rgb"].model["temporal_kernel"] == 3
+    assert code.stages["admd"].options["discriminator_weight"] == 0.5
+    assert code.stages["two_stream"].options["connect"] and paper.stages["two_stream"].options["connect"]
+
+
+def test_a_stage_has_its_own_seed_and_identity():
+    experiment = read_config(config("table"))
+    assert experiment.stage_seed("rgb") != experiment.stage_seed("rgb2")
+    assert list(experiment.identity("admd")["stages"]) == ["admd", "depth"]
+
+
+def test_unknown_and_missing_keys_are_named():
+    settings = config("streams")
+    settings.stages.rgb.unlock()
+    settings.stages.rgb.epoch = 3
+    with pytest.raises(UsageError, match=r"stages\.rgb\.epoch"):
+        read_config(settings)
+    settings = config("streams")
+    del settings.data.frames
+    with pytest.raises(UsageError, match=r"lacks data\.frames"):
+        read_config(settings)
+    settings = config("streams")
+    settings.stages = ConfigDict()
+    with pytest.raises(UsageError, match="no stages"):
+        read_config(settings)
+    settings = config("streams")
+    settings.systems["RGB"].stages = ("rbg",)
+    with pytest.raises(UsageError, match=r"needs the stages \['rbg'\]"):
+        read_config(settings)
