@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import importlib
+import logging
 import os
 import pathlib
 import sys
@@ -35,6 +36,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hallujax: stopped; the same command continues from what is finished", file=sys.stderr)
         return 130
+
+
+def entry() -> None:
+    """The console script.
+
+    What fails in a background thread of orbax or tensorboardX is raised in the main one too and said there in one line:
+    their own log of it is off, and after a failure the process ends at once, before their exit handlers fail again.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        os._exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -213,4 +228,4 @@ def _compile_cache() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()
