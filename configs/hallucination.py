@@ -14,7 +14,7 @@ from configs import streams as single_streams
 # nor lambda_l: the paper preset has the code's T and no factor. The code sums the feature term over a batch of 5 and
 # multiplies by 0.01, which is 0.05 under a mean.
 DISTILLATION = {
-    "": {"temperature": 4.0, "soften_student": True, "temperature_squared": True, "scale": 0.05},
+    "": {"temperature": 4.0, "soften_student": True, "temperature_squared": True, "scale": 0.5},
     "paper": {"temperature": 10.0, "soften_student": False, "temperature_squared": False, "scale": 1.0},
     "authors_code": {
         "temperature": 10.0,
