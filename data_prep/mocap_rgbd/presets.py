@@ -53,8 +53,8 @@ class Difficulty:
 
 
 # For `quick`, whose budget is a few minutes: plainer rooms and clothes that stand out more. A small ResNet 2D+1D (Adam
-# 2e-3, 506 steps of 16 clips, one seed, test accuracy) reached 0.86 on depth and 0.22 on RGB from scratch with 810 training
-# clips of six performers, 0.84 and 0.16 with 405 of three.
+# 2e-3, 506 steps of 16 clips, one seed, test accuracy) reached 0.86 on depth and 0.22 on RGB from scratch with 810
+# training clips of six performers, 0.84 and 0.16 with 405 of three.
 EASIER = Difficulty(
     texture_amplitude=0.07,
     clothing_amplitude=0.06,

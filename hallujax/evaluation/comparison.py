@@ -61,11 +61,12 @@ def role(row: Row) -> str:
 
 
 def rows_by_role(run: Run, wanted: str) -> list[Row]:
-    """Rows of one role that have a number, best first: on validation clips, where the table has all of these.
+    """Rows of one role that have a number, best first."""
+    return best_first([row for row in run.rows if row.mean is not None and role(row) == wanted])
 
-    The best of several on test clips would flatter itself.
-    """
-    rows = [row for row in run.rows if row.mean is not None and role(row) == wanted]
+
+def best_first(rows: list[Row]) -> list[Row]:
+    """Rows by their accuracy on validation clips, where all have it: the best of several on test clips flatters."""
     known = all(row.validation is not None for row in rows)
     return sorted(rows, key=lambda row: -row.validation if known else -row.mean)
 
@@ -105,7 +106,7 @@ def _correct(predictions: Predictions) -> np.ndarray:
 
 
 def takeaway(run: Run) -> str:
-    """Computed: did an RGB-only model taught by depth beat the RGB ensemble and RGB + control?"""
+    """Computed: did an RGB-only model taught by depth beat the RGB ensemble and the stronger of the two controls?"""
     taught = rows_by_role(run, "privileged")
     if not taught:
         return "No RGB-only model taught by the privileged modality is finished, so nothing is compared yet."
@@ -113,15 +114,13 @@ def takeaway(run: Run) -> str:
     where = "test" if best.validation is None else "validation"
     chosen = f", on {where} clips the best of {len(taught)} RGB-only models taught by depth," if len(taught) > 1 else ""
     clauses = []
-    for wanted in ("ensemble", "rgb+control"):
-        references = rows_by_role(run, wanted)
-        if wanted == "rgb+control" and not references:
-            wanted, references = "control", rows_by_role(run, "control")
-        name = REFERENCE_NAMES[wanted]
+    for wanted in (("ensemble",), ("control", "rgb+control")):
+        references = best_first([row for name in wanted for row in rows_by_role(run, name)])
         if references:
+            name = REFERENCE_NAMES[role(references[0])]
             clauses.append(_clause(compare(run, best, references[0]), name, references[0].mean))
         else:
-            clauses.append(f"{name} is missing here")
+            clauses.append(f"{REFERENCE_NAMES[wanted[0]]} is missing here")
     unsure = f" but {NOISE}"
     if all(clause.endswith(unsure) for clause in clauses):
         clauses = [clauses[0].removesuffix(unsure), f"{clauses[1].removesuffix(unsure)}, both {NOISE}"]

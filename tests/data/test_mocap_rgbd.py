@@ -114,7 +114,7 @@ def test_full_disk_is_one_line(tmp_path):
 
 
 def test_number_of_clips():
-    assert PRESETS["quick"].clips == 1620
+    assert PRESETS["quick"].clips == 900
     assert PRESETS["standard"].clips == 3600
     ids = [what.clip_id(1) for what in build._performances(PRESETS["full"])]
     assert len(set(ids)) == PRESETS["full"].clips / 3

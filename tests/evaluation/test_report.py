@@ -45,7 +45,7 @@ def run_of(table_rows):
 
 def test_takeaway_names_both_references_with_their_gaps():
     sentence = comparison.takeaway(run_of(rows(ensemble=0.4, control=0.65, admd=0.61, step4=0.58)))
-    assert sentence.startswith("admd, the best of 2 RGB-only models taught by depth, got 61.0 % right:")
+    assert sentence.startswith("admd, on test clips the best of 2 RGB-only models taught by depth, got 61.0 % right:")
     assert "21.0 points above the RGB ensemble (40.0 %)" in sentence
     assert "4.0 points below RGB + control (65.0 %)" in sentence
     assert "one seed" in sentence
