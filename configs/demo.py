@@ -16,10 +16,10 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.data.directory = "runs/demo/data"
     config.transforms.shift = 3
     config.training.optimizer.learning_rate = 2e-3
-    config.training.epochs = 18.0  # of 450 clips: 506 steps
+    config.training.epochs = 15.0  # of 450 clips: 422 steps
     config.training.evaluations = 4
     config.stages.admd.optimizer.learning_rate = 1e-3  # at 2e-3 the student leaves its classifier behind
     for stage in ("two_stream", "step4"):  # both streams are trained already
-        config.stages[stage].epochs = 5.4
+        config.stages[stage].epochs = 4.5
         config.stages[stage].optimizer.learning_rate = 3e-4
     return config

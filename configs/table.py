@@ -5,11 +5,11 @@ hallujax train --config=configs/table.py:mocap_rgbd,cross_subject --workdir=runs
 
 from ml_collections import ConfigDict
 
-from configs import admd, base, hallucination, streams, two_stream
+from configs import admd, base, baselines, hallucination, streams, two_stream
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config = base.get_config(arguments)
-    for part in (streams, two_stream, hallucination, admd):
+    for part in (streams, baselines, two_stream, hallucination, admd):
         part.add(config, base.parse(arguments)[2])
     return config

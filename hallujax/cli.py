@@ -120,9 +120,12 @@ def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> None:
 def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
     config = read_flags(rest)
     _compile_cache()
+    from hallujax.evaluation.table import tabulate
+    from hallujax.tables import print_table
     from hallujax.training.stages import train
 
     train(config, options.workdir)
+    print_table(tabulate(config, {config.seed: options.workdir}))
 
 
 def _table(options: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from hallujax.evaluation import published
 from hallujax.experiment import read_config
 from hallujax.training.loop import build_method
 
-NAMES = ("streams", "two_stream", "hallucination", "admd", "table", "demo")
+NAMES = ("streams", "baselines", "two_stream", "hallucination", "admd", "table", "demo")
 
 
 def config(name, arguments="mocap_rgbd,cross_subject"):
