@@ -2,8 +2,8 @@
 
     hallujax demo --out runs/demo
 
-One seed of minutes: it shows that every part works and claims nothing beyond that. The three-seed table of the
-`standard` benchmark is in benchmarks/results.
+One seed of minutes: it shows that every part works and claims nothing beyond that. Three seeds of the same are in
+benchmarks/results; RGB from scratch is far from converged in this budget.
 """
 
 from ml_collections import ConfigDict
