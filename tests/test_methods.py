@@ -11,10 +11,11 @@ import pytest
 from hallujax import losses, methods, player_gradients
 from hallujax.data.transforms import TransformOptions, encode, prepare_training
 from hallujax.errors import UsageError
+from hallujax.evaluation.evaluate import evaluation_step
 from hallujax.models import VideoResNet
 from hallujax.models.streams import Networks, initialize
 from hallujax.training.optimizer import OptimizerOptions, build_optimizers
-from hallujax.training.step import evaluation_step, initial_state, player_losses, train_step
+from hallujax.training.step import initial_state, player_losses, train_step
 
 STREAM = VideoResNet(num_classes=4, stage_sizes=(1, 2), width=4, bottleneck=8)
 CASES = {
@@ -99,7 +100,7 @@ def test_privileged_data_cannot_leak_into_prediction(method):
     for modality in {"rgb", "depth"} - set(method.test_modalities):
         garbage[modality] = np.zeros_like(batch[modality]) + 7
     allowed = {k: v for k, v in batch.items() if k not in {"rgb", "depth"} or k in method.test_modalities}
-    predict = jax.jit(functools.partial(evaluation_step, method=method, prepare=lambda b, key: encode(b, OPTIONS)))
+    predict = jax.jit(functools.partial(evaluation_step, method=method, transforms=OPTIONS))
     alone = predict(state.params, state.batch_stats, allowed)
     if set(method.modalities.values()) <= set(batch):
         np.testing.assert_allclose(predict(state.params, state.batch_stats, garbage), alone, rtol=1e-5, atol=1e-5)
@@ -213,7 +214,7 @@ def test_corruption_is_for_training_only():
     _, metrics = take_step(plain, state, optimizers, batch)
     _, corrupted = take_step(dark, state, optimizers, batch)
     assert not np.isclose(metrics["rgb/ce"], corrupted["rgb/ce"])
-    run = functools.partial(evaluation_step, prepare=lambda b, key: encode(b, OPTIONS))
+    run = functools.partial(evaluation_step, transforms=OPTIONS)
     rgb = {k: v for k, v in batch.items() if k != "depth"}
     np.testing.assert_array_equal(
         run(state.params, state.batch_stats, rgb, method=plain), run(state.params, state.batch_stats, rgb, method=dark)

@@ -90,9 +90,3 @@ def augment(batch: Batch, key: Array, options: TransformOptions) -> Batch:
 def prepare_training(batch: Batch, key: Array, *, options: TransformOptions) -> Batch:
     """What `training.step.train_step` does to its batch first."""
     return encode(augment(batch, key, options), options)
-
-
-def prepare_evaluation(batch: Batch, key: Array, *, options: TransformOptions) -> Batch:
-    """What `training.step.evaluation_step` does to its batch: encoding alone."""
-    del key
-    return encode(batch, options)

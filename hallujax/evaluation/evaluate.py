@@ -9,13 +9,13 @@ import numpy as np
 
 from hallujax.data.pipeline import ClipLoader, evaluation_batches
 from hallujax.data.records import PreparedDataset
-from hallujax.data.transforms import TransformOptions, prepare_evaluation
+from hallujax.data.transforms import TransformOptions, encode
 from hallujax.errors import DataError
 from hallujax.evaluation.metrics import accuracy
 from hallujax.experiment import DataOptions
 from hallujax.methods import Method
+from hallujax.models.streams import Networks
 from hallujax.training.sharding import check_batch_size, replicated, split_over_data, to_devices
-from hallujax.training.step import evaluation_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,15 @@ def fuse(members: list[Predictions]) -> Predictions:
     return Predictions(first.clip, first.label, np.mean([member.logits for member in members], axis=0))
 
 
+def evaluation_step(
+    params: dict, batch_stats: dict, batch: dict[str, jax.Array], *, method: Method, transforms: TransformOptions
+) -> jax.Array:
+    """Clip logits `[B, K]`, from the method's test modalities alone: everything else in the batch is dropped."""
+    seen = {modality: batch[modality] for modality in method.test_modalities}
+    nets = Networks(method.networks, params, batch_stats)
+    return method.predict(method.forward(nets, encode(seen, transforms)))
+
+
 class Evaluator:
     """Runs one method over splits; compiled once."""
 
@@ -77,8 +86,7 @@ class Evaluator:
         self._loader = ClipLoader(dataset, method.test_modalities, frames=options.frames, sampling="uniform", seed=0)
         self._dataset, self._batch_size = dataset, options.evaluation_batch_size
         self._mesh = mesh
-        prepare = functools.partial(prepare_evaluation, options=transforms)
-        self._step = jax.jit(functools.partial(evaluation_step, method=method, prepare=prepare))
+        self._step = jax.jit(functools.partial(evaluation_step, method=method, transforms=transforms))
 
     def predict(self, params: dict, batch_stats: dict, rows: np.ndarray) -> Predictions:
         """Predictions of every clip of `rows`; the variables may lie anywhere."""

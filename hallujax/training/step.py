@@ -84,13 +84,6 @@ def train_step(
     return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
 
-def evaluation_step(params: Any, batch_stats: Any, batch: Batch, *, method: Method, prepare: Prepare) -> jax.Array:
-    """Clip logits `[B, K]`, from the method's test modalities alone: everything else in the batch is dropped."""
-    seen = {modality: batch[modality] for modality in method.test_modalities}
-    nets = Networks(method.networks, params, batch_stats)
-    return method.predict(method.forward(nets, prepare(seen, jax.random.key(0))))
-
-
 def player_losses(method: Method, outputs: Any, batch: Batch) -> tuple[dict[str, jax.Array], Metrics]:
     """Reduces, masks and weights a method's terms: the one place where this happens.
 
