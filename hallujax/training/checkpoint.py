@@ -6,6 +6,7 @@ score. Both are orbax checkpoints, written asynchronously and made visible by on
 """
 
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ from orbax.checkpoint.checkpoint_managers import LatestN
 
 from hallujax.errors import CheckpointError
 from hallujax.training.state import TrainState
+
+FOLDERS_AND_METADATA = 2**20  # bytes; on the safe side of what orbax adds to the arrays
 
 
 class Checkpoints:
@@ -26,6 +29,7 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, progress: dict[str, Any]) -> None:
         """Starts writing the state and the progress after `step` updates."""
+        self._check_room(state)
         self._write(
             self._latest,
             step,
@@ -37,6 +41,7 @@ class Checkpoints:
 
         So a `latest` never speaks of a best that is not there.
         """
+        self._check_room(networks)
         self._write(self._best, step, ocp.args.Composite(networks=ocp.args.StandardSave(networks)))
         self.wait()
 
@@ -106,6 +111,16 @@ class Checkpoints:
         self.wait()
         for manager in (self._latest, self._best):
             manager.close()
+
+    def _check_room(self, tree: Any) -> None:
+        """A disk that fills up under orbax leaves debris and tracebacks of its threads: better asked beforehand."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + FOLDERS_AND_METADATA
+        free = shutil.disk_usage(self._directory).free
+        if free < needed:
+            raise CheckpointError(
+                f"a checkpoint in {self._directory} needs {needed / 2**20:.1f} MiB, {free / 2**20:.1f} MiB free; "
+                "earlier ones are untouched: make room and start the same command again"
+            )
 
     def _write(self, manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite) -> None:
         try:
