@@ -40,6 +40,8 @@ def add(config: ConfigDict, preset: str) -> None:
         # 2e-3 and 5e-4 0.67, both 5e-4 0.66, 3e-4 and 1e-4 0.57.
         learning_rates={} if preset else {"discriminator": 2e-4},
     )
+    # At the streams' rate the student leaves its classifier behind.
+    config.stages.admd.optimizer.learning_rate = 1e-3
     if preset:
         config.stages.admd.model.bottleneck = 128
         for name in (depth, rgb, "admd"):

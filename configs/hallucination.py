@@ -38,6 +38,7 @@ def add(config: ConfigDict, preset: str) -> None:
         options={"modalities": {"hallucination": "rgb", "rgb": "rgb"}, "connect": False},
         init_from={"hallucination": ("hallucination", "hallucination"), "rgb": ("two_stream", "rgb")},
     )
+    base.finetune(config, "step4", preset)
     config.systems["Hallucination (step 3)"] = base.system(
         "hallucination", role="privileged", published=("eccv18-3", "Ours - step 3")
     )

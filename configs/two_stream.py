@@ -21,6 +21,7 @@ def add(config: ConfigDict, preset: str) -> None:
         },
         init_from={"depth": ("depth", "depth"), "rgb": ("rgb", "rgb")},
     )
+    base.finetune(config, "two_stream", preset)
     config.systems["Two-stream, not fine-tuned"] = base.system(
         "depth", "rgb", published=("admd-4", "ADMD - Two-stream (no finetune)")
     )

@@ -32,6 +32,7 @@ class DataOptions:
       short_clips: `repeat` or `refuse` clips of fewer frames.
       evaluation_batch_size: clips.
       threads: that read ahead.
+      keep_decoded: keep every decoded frame in memory, to decode it once instead of once an epoch.
     """
 
     directory: str
@@ -42,6 +43,7 @@ class DataOptions:
     short_clips: str
     evaluation_batch_size: int
     threads: int
+    keep_decoded: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,7 +178,7 @@ class Experiment:
     def identity(self, name: str) -> dict[str, Any]:
         """All that decides a stage's result, as plain JSON; the place of the data and logging are not part of it."""
         data = dataclasses.asdict(self.data)
-        for key in ("directory", "evaluation_batch_size", "threads"):
+        for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded"):
             del data[key]
         return json.loads(
             json.dumps(

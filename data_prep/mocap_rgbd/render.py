@@ -70,7 +70,7 @@ def render(body: Body, preset: Preset, seed: int, what: Performance) -> list[Cli
     key = [seed, 2, what.performer, what.repetition, what.action]
     acted = _act(np.random.default_rng(key), body, preset, seed, what)
     return [
-        _record(np.random.default_rng([*key, number]), body, preset, acted, what, number)
+        _record(np.random.default_rng([*key, number]), body, preset, seed, acted, what, number)
         for number in range(1, preset.cameras + 1)
     ]
 
@@ -119,15 +119,17 @@ def _blur(picture: np.ndarray) -> np.ndarray:
     return picture
 
 
-def _record(rng, body: Body, preset: Preset, acted: _Acted, what: Performance, number: int) -> Clip:
-    """What camera `number` makes of it, in a room of its own."""
+def _record(rng, body: Body, preset: Preset, seed: int, acted: _Acted, what: Performance, number: int) -> Clip:
+    """What camera `number` makes of it, in one of its rooms."""
     difficulty, step, size = preset.difficulty, preset.supersample, preset.size
     camera = cameras.aim(rng, number, what.setup, acted.joints.reshape(-1, 3), acted.floor, size)
     ambient, shade = rng.uniform(*difficulty.ambient), rng.uniform(*difficulty.shadow)
-    palette = scene.palette(rng)
+    # Which room is drawn apart from who acts and what, so it tells nothing about the action.
+    decor = np.random.default_rng([seed, 3, number, int(rng.integers(difficulty.rooms))]) if difficulty.rooms else rng
+    palette = scene.palette(decor)
     reach = np.linalg.norm((acted.joints - acted.center)[..., [0, 2]], axis=-1).max() + _SKIN
     space = scene.Space(acted.center, reach, acted.floor, palette, acted.light, ambient, shade)
-    room = scene.background(rng, camera, space, difficulty)
+    room = scene.background(decor, camera, space, difficulty)
     base = performers.clothes(rng, acted.who, palette, rng.uniform(*difficulty.camouflage))
     clothing = scene.texture(rng, base, difficulty.clothing_amplitude / 2, difficulty.clothing_wavelength, waves=4)
     gain = rng.uniform(*difficulty.exposure) * rng.uniform(0.9, 1.1, 3)

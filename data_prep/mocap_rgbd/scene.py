@@ -120,9 +120,9 @@ def _turn(vector: np.ndarray, angle: float) -> np.ndarray:
 
 def _clutter(rng, surfaces: "_Surfaces", space: Space, forward: np.ndarray) -> None:
     """A box or a ball, on the floor behind the performer or to the side."""
-    behind, across = rng.uniform(-0.2, space.reach + 1.2), rng.uniform(-1.7, 1.7)
+    behind, across, aside = rng.uniform(-0.2, space.reach + 1.2), rng.uniform(-1.7, 1.7), rng.uniform(0.2, 0.7)
     if behind < space.reach:
-        across = math.copysign(space.reach + rng.uniform(0.2, 0.7), across)
+        across = math.copysign(space.reach + aside, across)
     spot = space.center + forward * behind + _turn(forward, math.pi / 2) * across
     spot[1] = space.floor
     if rng.uniform() < 0.3:

@@ -36,6 +36,7 @@ class PreparedDataset:
 
     def __init__(self, directory: pathlib.Path, info: dict, index: np.ndarray, sources: dict):
         self.directory, self.info, self.index = directory, info, index
+        self._decoded: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
         self.name: str = info["name"]
         self.classes: list[str] = info["classes"]
         self.modalities: tuple[str, ...] = tuple(info["modalities"])
@@ -71,6 +72,15 @@ class PreparedDataset:
     def __len__(self) -> int:
         return len(self.index)
 
+    def keep_decoded(self) -> None:
+        """From now on every frame is decoded once and then kept in memory, as many bytes as its pixels."""
+        if self._decoded is None:
+            self._decoded = {}
+            for name, entry in self.info["modalities"].items():
+                # Pages that are never written cost nothing: a modality that nobody reads takes no memory.
+                frames = np.empty((entry["records"], *entry["shape"]), _DTYPES[entry["kind"]])
+                self._decoded[name] = frames, np.zeros(entry["records"], bool)
+
     def length(self, modality: str) -> np.ndarray:
         """Frames [clips] of `modality`; 0 where a clip lacks it."""
         self._source(modality)
@@ -92,7 +102,7 @@ class PreparedDataset:
         Raises:
             DataError: a frame the clip does not have, or a damaged record.
         """
-        source = self._source(modality)
+        self._source(modality)
         rows, frames = np.asarray(rows, np.int64), np.asarray(frames, np.int64)
         lengths = self.index[f"{modality}_length"][rows]
         outside = (frames < 0) | (frames >= lengths[:, None])
@@ -102,21 +112,34 @@ class PreparedDataset:
                 f"{self.name}: clip {self.clip_id(rows[b])} has {lengths[b]} frames of {modality}, "
                 f"frame {frames[b, t]} was asked for"
             )
-        records = (self.index[f"{modality}_first"][rows][:, None] + frames).ravel()
+        clips, wanted = np.repeat(rows, frames.shape[1]), frames.ravel()
+        if self._decoded is None:
+            out = self._decode_frames(modality, clips, wanted)
+        else:
+            kept, known = self._decoded[modality]
+            records = self.index[f"{modality}_first"][clips] + wanted
+            new = ~known[records]
+            if new.any():
+                # Two threads may decode the same frame: they write the same bytes, and mark it only afterwards.
+                kept[records[new]] = self._decode_frames(modality, clips[new], wanted[new])
+                known[records[new]] = True
+            out = kept[records]
+        return out.reshape(*frames.shape, *out.shape[1:])
+
+    def _decode_frames(self, modality: str, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Frame `frames[i]` of clip `rows[i]`, [N,...], in one batched read."""
+        source, entry = self._source(modality), self.info["modalities"][modality]
         try:
-            examples = source.__getitems__(records.tolist())
+            examples = source.__getitems__((self.index[f"{modality}_first"][rows] + frames).tolist())
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise self._unreadable(modality, rows, frames, error) from error
-        entry = self.info["modalities"][modality]
-        out = np.empty((records.size, *entry["shape"]), _DTYPES[entry["kind"]])
-        wanted = frames.ravel()
+        out = np.empty((len(rows), *entry["shape"]), _DTYPES[entry["kind"]])
         for i, example in enumerate(examples):
             try:
-                self._decode(modality, entry["kind"], example, rows[i // frames.shape[1]], wanted[i], out[i])
+                self._decode(modality, entry["kind"], example, rows[i], frames[i], out[i])
             except (ValueError, OSError, SyntaxError, IndexError, _decode_error()) as error:
-                where = self._where(modality, rows[i // frames.shape[1]], wanted[i])
-                raise DataError(f"{where}: damaged record ({error})") from error
-        return out.reshape(*frames.shape, *entry["shape"])
+                raise DataError(f"{self._where(modality, rows[i], frames[i])}: damaged record ({error})") from error
+        return out
 
     def verify(self) -> list[str]:
         """Compares every shard's bytes with their digests and re-checks the index; returns what is wrong, a
@@ -155,12 +178,11 @@ class PreparedDataset:
     def _unreadable(self, modality, rows, frames, error) -> DataError:
         """Finds the first record of a failed batch that cannot be read on its own."""
         source = self._source(modality)
-        for row, numbers in zip(rows, frames, strict=True):
-            for frame in numbers:
-                try:
-                    source[int(self.index[f"{modality}_first"][row] + frame)]
-                except (RuntimeError, ValueError, IndexError, OSError) as single:
-                    return DataError(f"{self._where(modality, row, frame)}: unreadable record ({single})")
+        for row, frame in zip(rows, frames, strict=True):
+            try:
+                source[int(self.index[f"{modality}_first"][row] + frame)]
+            except (RuntimeError, ValueError, IndexError, OSError) as single:
+                return DataError(f"{self._where(modality, row, frame)}: unreadable record ({single})")
         return DataError(f"{self.name}: {modality} cannot be read ({error})")
 
     def _where(self, modality: str, row: int, frame: int) -> str:

@@ -30,6 +30,8 @@ class TransformOptions:
       flip: probability of a horizontal flip, in training.
       shift: largest random shift in pixels, horizontal and vertical, with the border repeated; in training. A
         shift is a random crop of the padded frame: the frame size stays.
+      downsample: factor by which height and width shrink, by the means over squares of pixels of the encoded frames;
+        must divide both.
       rgb_normalization: `imagenet`, `vgg` (the released code) or `none`.
       depth_encoding: `grey`, `jet` or `metres`.
       depth_near, depth_far: range of the encoding in millimetres.
@@ -37,12 +39,15 @@ class TransformOptions:
 
     flip: float
     shift: int
+    downsample: int
     rgb_normalization: str
     depth_encoding: str
     depth_near: float
     depth_far: float
 
     def __post_init__(self):
+        if self.downsample < 1:
+            raise UsageError(f"transforms.downsample is {self.downsample}; 1 keeps the frames as they are")
         if self.rgb_normalization not in NORMALIZATIONS:
             raise UsageError(
                 f"transforms.rgb_normalization is {self.rgb_normalization!r}; known: {', '.join(NORMALIZATIONS)}"
@@ -52,7 +57,11 @@ class TransformOptions:
 
 
 def encode(batch: Batch, options: TransformOptions) -> Batch:
-    """RGB and depth of a batch as float32 `[B, T, H, W, C]`; the rest of the batch as it is."""
+    """RGB and depth of a batch as float32 `[B, T, H, W, C]`; the rest of the batch as it is.
+
+    Raises:
+      UsageError: if the frames do not divide by `options.downsample`.
+    """
     encoded = dict(batch)
     if "rgb" in batch:
         scale, mean, deviation = NORMALIZATIONS[options.rgb_normalization]
@@ -61,7 +70,17 @@ def encode(batch: Batch, options: TransformOptions) -> Batch:
         encoded["depth"] = ENCODINGS[options.depth_encoding](
             batch["depth"], near=options.depth_near, far=options.depth_far
         )
-    return encoded
+    return encoded | {name: _shrink(encoded[name], options.downsample) for name in IMAGES if name in batch}
+
+
+def _shrink(frames: Array, factor: int) -> Array:
+    if factor == 1:
+        return frames
+    clips, length, height, width, channels = frames.shape
+    if height % factor or width % factor:
+        raise UsageError(f"transforms.downsample is {factor}; frames of {height}x{width} pixels do not divide by it")
+    squares = frames.reshape(clips, length, height // factor, factor, width // factor, factor, channels)
+    return squares.mean(axis=(3, 5))
 
 
 def augment(batch: Batch, key: Array, options: TransformOptions) -> Batch:

@@ -58,6 +58,8 @@ def train(experiment: Experiment, workdir: pathlib.Path, console: Console | None
       HallujaxError: as `train_stage`.
     """
     dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
+    if experiment.data.keep_decoded:
+        dataset.keep_decoded()
     splits = split(dataset, experiment.data.protocol)
     workdir.mkdir(parents=True, exist_ok=True)
     stages = experiment.order()

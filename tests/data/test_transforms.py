@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 
 def options(**changes):
-    plain = {"flip": 0.5, "shift": 0, "rgb_normalization": "imagenet", "depth_encoding": "grey"}
+    plain = {"flip": 0.5, "shift": 0, "downsample": 1, "rgb_normalization": "imagenet", "depth_encoding": "grey"}
     return TransformOptions(**plain | {"depth_near": 500.0, "depth_far": 8000.0} | changes)
 
 
