@@ -48,7 +48,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.data.short_clips = "repeat"  # clips of fewer frames: repeat or refuse
     config.data.evaluation_batch_size = 32  # clips
     config.data.threads = 1  # that read ahead
-    config.data.keep_decoded = True  # in memory: 2.7 GB for `standard`, 29 GB for `full`
+    config.data.keep_decoded = True  # in memory, those that are read: 2.7 GB of `standard`, 29 GB of `full`
 
     config.transforms = ConfigDict()
     config.transforms.flip = 0.5  # probability of a horizontal flip, one draw a clip

@@ -56,15 +56,18 @@ def test_defaults_reach_every_stage_and_a_stage_may_differ():
     settings.training.epochs = 7.0
     settings.stages.admd.optimizer.learning_rate = 3e-4
     experiment = read_config(settings)
-    assert {stage.epochs for stage in experiment.stages.values()} == {7.0}
+    epochs = {name: stage.epochs for name, stage in experiment.stages.items()}
+    assert epochs.pop("two_stream") == epochs.pop("step4") == pytest.approx(0.3 * 7.0)  # fine-tuning only
+    assert set(epochs.values()) == {7.0}
     assert experiment.stages["admd"].optimizer.learning_rate == 3e-4
-    assert experiment.stages["rgb"].optimizer.learning_rate == 1e-3
+    assert experiment.stages["rgb"].optimizer.learning_rate == 2e-3
 
 
 def test_presets_differ_where_the_sources_do():
     paper, code = (read_config(config("table", f"mocap_rgbd,cross_subject,{p}")) for p in ("paper", "authors_code"))
     assert paper.stages["rgb"].optimizer.name == "sgd" and paper.stages["rgb"].plateau.patience > 0
     assert paper.stages["admd"].optimizer.name == "adam" and paper.stages["admd"].model["bottleneck"] == 128
+    assert paper.stages["two_stream"].epochs == paper.stages["rgb"].epochs
     assert paper.stages["rgb"].model["bottleneck"] == 0 and paper.stages["rgb"].model["temporal_kernel"] == 5
     assert not paper.stages["hallucination"].options["soften_student"]
     assert code.stages["rgb"].optimizer.learning_rate == 1e-3 and code.stages["rgb"].batch_size == 5
