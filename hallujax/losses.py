@@ -219,6 +219,43 @@ def admd_hallucination(
     raise ValueError(f"objective {objective!r} is neither 'non_saturating' nor 'minimax'")
 
 
+def adversarial_real(logits: Array, *, objective: Literal["least_squares", "logistic"] = "least_squares") -> Array:
+    """How far a binary discriminator is from calling features real.
+
+    Its term on the teacher's features; on hallucinated ones it is the hallucination network's (non-saturating)
+    objective.
+
+    Args:
+      logits: `[..., 1]`, positive for real.
+      objective: `least_squares`: `(1 - sigmoid(z))^2`, of the sigmoid as in the released NYUD code (Mao et al. 2017
+        have it of the logit); `logistic`: `-log sigmoid(z)` (Goodfellow et al. 2014).
+
+    Returns:
+      `[...]`.
+
+    Raises:
+      ValueError: for another objective.
+    """
+    return _adversarial(logits, objective)
+
+
+def adversarial_fake(logits: Array, *, objective: Literal["least_squares", "logistic"] = "least_squares") -> Array:
+    """How far a binary discriminator is from calling features hallucinated: `sigmoid(z)^2` or `-log(1 - sigmoid(z))`.
+
+    Args, returns and raises: as `adversarial_real`.
+    """
+    return _adversarial(-logits, objective)
+
+
+def _adversarial(logits: Array, objective: str) -> Array:
+    wrong = -logits.astype(jnp.float32)[..., 0]
+    if objective == "least_squares":
+        return jnp.square(jax.nn.sigmoid(wrong))
+    if objective == "logistic":
+        return jax.nn.softplus(wrong)
+    raise ValueError(f"objective {objective!r} is neither 'least_squares' nor 'logistic'")
+
+
 def _labels_like(labels: Array, logits: Array) -> Array:
     """Labels broadcast over the trailing example axes (frames, say) of `[..., K]` logits."""
     shape = logits.shape[:-1]

@@ -2,6 +2,6 @@
 
 from hallujax.models import pretrained
 from hallujax.models.discriminator import Discriminator
-from hallujax.models.resnet import StreamOutput, VideoResNet, connections
+from hallujax.models.resnet import Head, StreamOutput, VideoResNet, connections, head_of
 
-__all__ = ["Discriminator", "StreamOutput", "VideoResNet", "connections", "pretrained"]
+__all__ = ["Discriminator", "Head", "StreamOutput", "VideoResNet", "connections", "head_of", "pretrained"]

@@ -17,7 +17,7 @@ class Discriminator(nn.Module):
     """Tells the class of a real (depth) feature, or that it is hallucinated: K + 1 logits, class K last.
 
     Attributes:
-      num_classes: K.
+      num_classes: K; 0 without the auxiliary task: the one logit left is positive for real features.
       task: "action": fully connected 256, 128 and K + 1, leaky ReLU between. "object": fully connected
         1024, two residual layers of 1024, 2048, 3076 and K + 1, ReLU (the released NYUD code; the slides
         say five layers).

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import flax.struct
 import jax.numpy as jnp
@@ -113,6 +114,42 @@ class Block(nn.Module):
         return x, first_sum
 
 
+class Head(nn.Module):
+    """The top of a `VideoResNet` as a network of its own, so that it can be trained while what is below it is frozen.
+
+    Its variables are those of the same names in the whole stream; see `head_of` and `part_of`.
+
+    Attributes:
+      above: "maps": pooling, bottleneck and classifier, on the last block's map `[B, T, h, w, C]`; "features": the
+        classifier alone, on `StreamOutput.features` `[B, T, D]`.
+      num_classes, bottleneck, bottleneck_pooling, batch_norm_momentum: as in `VideoResNet`.
+    """
+
+    num_classes: int
+    above: str
+    bottleneck: int | None = None
+    bottleneck_pooling: str = "average"
+    batch_norm_momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Logits `[B, T, K]` float32."""
+        clips, length = x.shape[:2]
+        x = x.reshape(-1, *x.shape[2:]).astype(jnp.float32)
+        if self.above == "maps":
+            norm = partial(BatchNorm, train=train, momentum=self.batch_norm_momentum)
+            x = _features(x, self.bottleneck, self.bottleneck_pooling, norm)
+        logits = nn.Dense(self.num_classes, name="logits")(x)
+        return logits.reshape(clips, length, -1)
+
+    def part_of(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """This head's variables, out of a whole stream's `{"params", "batch_stats"}`."""
+        names = {"maps": ("bottleneck_conv", "bottleneck_bn", "logits"), "features": ("logits",)}[self.above]
+        return {
+            kind: {name: tree for name, tree in trees.items() if name in names} for kind, trees in variables.items()
+        }
+
+
 class VideoResNet(nn.Module):
     """A ResNet v1 with bottleneck units over the frames of clips, with one temporal convolution a block.
 
@@ -202,14 +239,7 @@ class VideoResNet(nn.Module):
             if first_sum is not None:
                 maps[f"block{i}/unit1/preactivation"] = unfold(first_sum)
 
-        x = x.astype(jnp.float32)
-        if self.bottleneck is None:
-            x = x.mean((1, 2))
-        elif self.bottleneck_pooling == "average":
-            x = nn.Dense(self.bottleneck, use_bias=False, name="bottleneck_conv")(x.mean((1, 2)))
-            x = nn.relu(norm(dtype=jnp.float32, name="bottleneck_bn")(x))
-        else:
-            x = nn.relu(nn.Dense(self.bottleneck, name="bottleneck_conv")(x.reshape(x.shape[0], -1)))
+        x = _features(x.astype(jnp.float32), self.bottleneck, self.bottleneck_pooling, norm)
         logits = nn.Dense(self.num_classes, name="logits")(x)
         return StreamOutput(logits=unfold(logits), features=unfold(x), maps=maps)
 
@@ -237,3 +267,18 @@ class VideoResNet(nn.Module):
                 raise UsageError(
                     f"VideoResNet: block{i} has one unit and takes no connection; its modulation must be None"
                 )
+
+
+def head_of(stream: VideoResNet, above: str) -> Head:
+    """The head of a stream like `stream`, above its "maps" or its "features"."""
+    return Head(stream.num_classes, above, stream.bottleneck, stream.bottleneck_pooling, stream.batch_norm_momentum)
+
+
+def _features(x: Array, bottleneck: int | None, pooling: str, norm: Layer) -> Array:
+    """`[N, D]` float32 of the last map `[N, h, w, C]` float32, in the scope of the module that calls it."""
+    if bottleneck is None:
+        return x.mean((1, 2))
+    if pooling == "average":
+        x = nn.Dense(bottleneck, use_bias=False, name="bottleneck_conv")(x.mean((1, 2)))
+        return nn.relu(norm(dtype=jnp.float32, name="bottleneck_bn")(x))
+    return nn.relu(nn.Dense(bottleneck, name="bottleneck_conv")(x.reshape(x.shape[0], -1)))

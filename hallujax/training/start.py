@@ -10,7 +10,7 @@ from hallujax import methods
 from hallujax.data.transforms import encode
 from hallujax.errors import UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage
-from hallujax.models import VideoResNet, pretrained
+from hallujax.models import Head, VideoResNet, pretrained
 from hallujax.models.streams import initialize
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.warm_start import warm_start, warm_start_from_imagenet
@@ -74,6 +74,8 @@ def starting_networks(
             variables, what = _from_imagenet(experiment, stage, network, fresh)
         else:
             found = read_network(workdir / source, its_network)
+            if isinstance(method.networks[network], Head):
+                found = method.networks[network].part_of(found)
             variables, what = warm_start(network, fresh, found, f"{source}/{its_network}")
         params[network], batch_stats[network] = variables["params"], variables["batch_stats"]
         said.append(what)

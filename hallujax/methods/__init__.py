@@ -1,0 +1,56 @@
+"""Methods: what each system of the tables trains, declared side by side.
+
+`streams` holds single streams and what is tested on several modalities, `distillation` what a frozen teacher teaches by
+its features and predictions, `adversarial` what a discriminator teaches.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hallujax.errors import UsageError
+from hallujax.methods.adversarial import admd, adversarial
+from hallujax.methods.distillation import distillation, hallucination, side_information
+from hallujax.methods.method import Method, clip_logits, mean_logits
+from hallujax.methods.streams import moddrop, single_stream, two_stream
+from hallujax.models import VideoResNet
+
+__all__ = [
+    "BUILDERS",
+    "Method",
+    "admd",
+    "adversarial",
+    "build",
+    "clip_logits",
+    "distillation",
+    "hallucination",
+    "mean_logits",
+    "moddrop",
+    "side_information",
+    "single_stream",
+    "two_stream",
+]
+
+BUILDERS: Mapping[str, Callable[..., Method]] = {
+    "single_stream": single_stream,
+    "two_stream": two_stream,
+    "moddrop": moddrop,
+    "hallucination": hallucination,
+    "side_information": side_information,
+    "distillation": distillation,
+    "admd": admd,
+    "adversarial": adversarial,
+}
+
+
+def build(name: str, stream: VideoResNet, options: Mapping[str, Any]) -> Method:
+    """The method `name` over `stream`.
+
+    Raises:
+      UsageError: for an unknown method, or an option that its builder does not take.
+    """
+    if name not in BUILDERS:
+        raise UsageError(f"unknown method {name!r}; known: {', '.join(BUILDERS)}")
+    try:
+        return BUILDERS[name](stream, **options)
+    except TypeError as error:
+        raise UsageError(f"method {name}: {error}") from error

@@ -1,0 +1,178 @@
+"""What a discriminator teaches: it tells the teacher's features from the student's, which learns to deceive it."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import jax.numpy as jnp
+
+from hallujax import losses
+from hallujax.methods.method import Array, Method, clip_logits, one_of, present_streams
+from hallujax.models import Discriminator, VideoResNet, head_of
+
+
+def admd(
+    stream: VideoResNet,
+    *,
+    teacher: str = "depth",
+    student_modality: str = "rgb",
+    objective: Literal["non_saturating", "minimax"] = "non_saturating",
+    task: Literal["action", "object"] = "action",
+    position: bool = True,
+    discriminator_batch_norm: bool = False,
+    classify_set: bool = False,
+    discriminator_weight: float = 1.0,
+    predict_from: Literal["classifier", "discriminator", "teacher"] = "classifier",
+) -> Method:
+    """Adversarial discriminative modality distillation (TPAMI 2019, step 2).
+
+    The discriminator sorts the teacher's frame features into their K classes and hallucinated ones into class K; the
+    hallucination network makes features that it takes for real ones of the right class. The student's classifier
+    gets no gradient: it is the teacher's, and must be started from it.
+
+    Args:
+      stream: the module of teacher and student.
+      teacher: the privileged modality, and the frozen network's name.
+      student_modality: what the hallucination network sees.
+      objective: see `losses.admd_hallucination`.
+      task: the discriminator's shape; see `Discriminator`.
+      position: give it each frame's temporal position, one-hot, beside the feature.
+      discriminator_batch_norm: as the released action code has it by its argument scope; see `Discriminator`.
+      classify_set: let it judge the clip's frames together rather than one by one.
+      discriminator_weight: factor on both of its terms (the released action code: 0.5).
+      predict_from: the student's own classifier; the discriminator's first K logits; or the teacher's classifier, a
+        frozen network `classifier`, for a student that did not start from the teacher.
+    """
+    one_of("objective", objective, ("non_saturating", "minimax"))
+    one_of("predict_from", predict_from, ("classifier", "discriminator", "teacher"))
+
+    def both_losses(real: Array, fake: Array, labels: Array) -> dict[str, dict[str, Array]]:
+        return {
+            "student": {"fool": losses.admd_hallucination(fake, labels, objective=objective)},
+            "discriminator": {"real": losses.admd_real(real, labels), "fake": losses.admd_fake(fake)},
+        }
+
+    return _game(
+        stream,
+        stream.num_classes,
+        both_losses,
+        teacher=teacher,
+        student_modality=student_modality,
+        task=task,
+        position=position,
+        discriminator_batch_norm=discriminator_batch_norm,
+        classify_set=classify_set,
+        discriminator_weight=discriminator_weight,
+        predict_from=predict_from,
+    )
+
+
+def adversarial(
+    stream: VideoResNet,
+    *,
+    teacher: str = "depth",
+    student_modality: str = "rgb",
+    objective: Literal["least_squares", "logistic"] = "least_squares",
+    task: Literal["action", "object"] = "action",
+    position: bool = True,
+    discriminator_batch_norm: bool = False,
+    classify_set: bool = False,
+    discriminator_weight: float = 1.0,
+    predict_from: Literal["classifier", "teacher"] = "classifier",
+) -> Method:
+    """ADMD without the auxiliary task: a discriminator of real and hallucinated alone, as in the released NYUD code.
+
+    "Adversarial Learning (Real/Synthetic) is not enough to learn good features" (slides). No loss holds a label.
+
+    Args:
+      objective: see `losses.adversarial_real`.
+      stream, teacher, student_modality, task, position, discriminator_batch_norm, classify_set, discriminator_weight,
+        predict_from: as in `admd`; there are no class logits to predict from.
+    """
+    one_of("objective", objective, ("least_squares", "logistic"))
+    one_of("predict_from", predict_from, ("classifier", "teacher"))
+
+    def both_losses(real: Array, fake: Array, labels: Array) -> dict[str, dict[str, Array]]:
+        del labels
+        return {
+            "student": {"fool": losses.adversarial_real(fake, objective=objective)},
+            "discriminator": {
+                "real": losses.adversarial_real(real, objective=objective),
+                "fake": losses.adversarial_fake(fake, objective=objective),
+            },
+        }
+
+    return _game(
+        stream,
+        0,
+        both_losses,
+        teacher=teacher,
+        student_modality=student_modality,
+        task=task,
+        position=position,
+        discriminator_batch_norm=discriminator_batch_norm,
+        classify_set=classify_set,
+        discriminator_weight=discriminator_weight,
+        predict_from=predict_from,
+    )
+
+
+def _game(
+    stream: VideoResNet,
+    classes: int,
+    both_losses: Callable[[Array, Array, Array], Mapping[str, Mapping[str, Array]]],
+    *,
+    teacher: str,
+    student_modality: str,
+    task: str,
+    position: bool,
+    discriminator_batch_norm: bool,
+    classify_set: bool,
+    discriminator_weight: float,
+    predict_from: str,
+) -> Method:
+    """The wiring of both: a discriminator of so many `classes` beside the hallucinated one; losses a frame."""
+    one_of("task", task, ("action", "object"))
+    modalities = {teacher: teacher, "hallucination": student_modality}
+
+    def forward(nets, batch):
+        outputs = present_streams(nets, batch, modalities)
+        for name in (teacher, "hallucination"):
+            if name in outputs:
+                features = outputs[name].features
+                where = _one_hot_positions(features) if position else None
+                outputs[f"discriminator/{name}"] = nets("discriminator", features, where)
+        if predict_from == "teacher" and "hallucination" in outputs:
+            outputs["classifier"] = nets("classifier", outputs["hallucination"].features)
+        return outputs
+
+    def clip_losses(outputs, batch):
+        real, fake = outputs[f"discriminator/{teacher}"], outputs["discriminator/hallucination"]
+        per_frame = both_losses(real, fake, batch["label"])
+        return {player: {term: x.mean(1) for term, x in terms.items()} for player, terms in per_frame.items()}
+
+    def predict(outputs):
+        if predict_from == "discriminator":
+            return outputs["discriminator/hallucination"][..., :-1].mean(1)
+        if predict_from == "teacher":
+            return outputs["classifier"].mean(1)
+        return clip_logits(outputs["hallucination"])
+
+    discriminator = Discriminator(classes, task=task, batch_norm=discriminator_batch_norm, classify_set=classify_set)
+    classifier = {"classifier": head_of(stream, "features")} if predict_from == "teacher" else {}
+    return Method(
+        networks={teacher: stream, "hallucination": stream, "discriminator": discriminator, **classifier},
+        modalities=modalities,
+        players={"hallucination": "student", "discriminator": "discriminator"},
+        forward=forward,
+        losses=clip_losses,
+        weights={"fool": 1.0, "real": discriminator_weight, "fake": discriminator_weight},
+        predict=predict,
+        test_modalities=(student_modality,),
+        idle={"hallucination": ("logits",)},
+    )
+
+
+def _one_hot_positions(features: Array) -> Array:
+    """`[B, T, T]`: row t of every clip is the one-hot position of its frame t (TPAMI 2019, `y^t`)."""
+    batch, frames = features.shape[:2]
+    return jnp.broadcast_to(jnp.eye(frames), (batch, frames, frames))

@@ -1,0 +1,128 @@
+"""Streams that learn from labels alone, one or two at a time."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from hallujax import losses
+from hallujax.errors import UsageError
+from hallujax.methods.method import Method, clip_logits, one_of
+from hallujax.models import VideoResNet, connections
+
+
+def single_stream(stream: VideoResNet, *, modality: str = "rgb", label_smoothing: float = 0.0) -> Method:
+    """One stream and cross-entropy: step 1 of both papers, and the control when it starts from another's weights.
+
+    The network is called by its modality's name.
+    """
+
+    def stream_losses(outputs, batch):
+        logits = clip_logits(outputs[modality])
+        return {modality: {"ce": losses.cross_entropy(logits, batch["label"], label_smoothing=label_smoothing)}}
+
+    return Method(
+        networks={modality: stream},
+        modalities={modality: modality},
+        players={modality: modality},
+        forward=lambda nets, batch: {modality: nets(modality, batch[modality])},
+        losses=stream_losses,
+        weights={"ce": 1.0},
+        predict=lambda outputs: clip_logits(outputs[modality]),
+        test_modalities=(modality,),
+    )
+
+
+def two_stream(
+    stream: VideoResNet,
+    *,
+    modalities: Mapping[str, str],
+    connect: bool = False,
+) -> Method:
+    """Two streams trained together on the cross-entropy of their mean logits (ECCV 2018, steps 2 and 4).
+
+    Args:
+      stream: the module of both.
+      modalities: `{network: modality}` of the two, in order: `{"depth": "depth", "rgb": "rgb"}` for step 2,
+        `{"hallucination": "rgb", "rgb": "rgb"}` for step 4.
+      connect: multiplicative connections from the first network to the second (Feichtenhofer et al.; the released
+        code's `--interaction`, depth to RGB).
+    """
+    if len(modalities) != 2:
+        raise UsageError(f"two_stream takes two networks, not {sorted(modalities)}")
+    first, second = modalities
+
+    def forward(nets, batch):
+        source = nets(first, batch[modalities[first]])
+        modulation = connections(source) if connect else None
+        return {first: source, second: nets(second, batch[modalities[second]], modulation=modulation)}
+
+    def predict(outputs):
+        return (clip_logits(outputs[first]) + clip_logits(outputs[second])) / 2
+
+    return Method(
+        networks={first: stream, second: stream},
+        modalities=dict(modalities),
+        players={first: "streams", second: "streams"},
+        forward=forward,
+        losses=lambda outputs, batch: {"streams": {"ce": losses.cross_entropy(predict(outputs), batch["label"])}},
+        weights={"ce": 1.0},
+        predict=predict,
+        test_modalities=tuple(sorted(set(modalities.values()))),
+    )
+
+
+def moddrop(
+    stream: VideoResNet,
+    *,
+    modalities: Mapping[str, str],
+    keep: float = 0.9,
+    keep_values: float = 0.8,
+    draw: Literal["clip", "batch"] = "clip",
+) -> Method:
+    """ModDrop (Neverova et al., TPAMI 2016): two streams that see blanked modalities in training, tested with any.
+
+    A modality is blanked as a whole with probability `1 - keep`, after dropout on its values; a modality that is not
+    there at test is a blank one, as in the released NYUD code. Every network sees all clips, blank or not.
+
+    Args:
+      stream: the module of both.
+      modalities: as in `two_stream`; frames of all must have the same shape.
+      keep: probability that a modality stays (the released code: 0.9).
+      keep_values: probability that a value of a frame stays; what stays is divided by it (there 0.8).
+      draw: whether a modality is blanked for a clip, or for the whole batch (the released code).
+
+    Raises:
+      UsageError: for a probability outside (0, 1].
+    """
+    one_of("draw", draw, ("clip", "batch"))
+    for name, value in (("keep", keep), ("keep_values", keep_values)):
+        if not 0 < value <= 1:
+            raise UsageError(f"option {name} is {value}; it must lie in (0, 1]")
+
+    def corrupt(key, batch):
+        dropped = {}
+        for i, modality in enumerate(sorted(set(modalities.values()))):
+            values_key, modality_key = jax.random.split(jax.random.fold_in(key, i))
+            frames = batch[modality]
+            values = jax.random.bernoulli(values_key, keep_values, frames.shape) / keep_values
+            draws = (frames.shape[0] if draw == "clip" else 1,) + (1,) * (frames.ndim - 1)
+            dropped[modality] = frames * values * jax.random.bernoulli(modality_key, keep, draws)
+        return batch | dropped
+
+    def forward(nets, batch):
+        present = [modality for modality in modalities.values() if modality in batch]
+        if not present:
+            raise KeyError(f"none of {sorted(modalities.values())} is in the batch")
+        blank = jnp.zeros_like(batch[present[0]])
+        return {network: nets(network, batch.get(modality, blank)) for network, modality in modalities.items()}
+
+    whole = two_stream(stream, modalities=modalities)
+    return dataclasses.replace(
+        whole,
+        forward=forward,
+        corrupt=corrupt,
+        also_tested_on=tuple((modality,) for modality in whole.test_modalities),
+    )
