@@ -148,9 +148,16 @@ def finetune(config: ConfigDict, name: str, preset: str) -> None:
         config.stages[name].optimizer.learning_rate = config.training.optimizer.get_ref("learning_rate") * 0.15
 
 
-def system(*stages: str, role: str = "other", published: tuple[str, str] = ("", "")) -> ConfigDict:
+def system(
+    *stages: str,
+    role: str = "other",
+    published: tuple[str, str] = ("", ""),
+    test_modalities: tuple[str, ...] = (),
+) -> ConfigDict:
     """A row of the table: the mean of the stages' clip logits; the rest as in `hallujax.experiment.System`."""
-    return ConfigDict({"stages": stages, "role": role, "published": published})
+    return ConfigDict(
+        {"stages": stages, "role": role, "published": published, "test_modalities": test_modalities},
+    )
 
 
 def _ordered(mapping: Mapping[str, Any]) -> ConfigDict:

@@ -102,12 +102,15 @@ class System:
       role: in the comparison: `rgb`, `ensemble`, `control`, `rgb+control` (what a distilled model is compared with),
         `privileged` (tested on RGB, taught by more) or `other`.
       published: `(table, method)` of the row in `evaluation/published.csv`, or two empty strings.
+      test_modalities: what the row is tested on, for stages that can do with fewer modalities than they have
+        (ModDrop); empty for all of them.
     """
 
     name: str
     stages: tuple[str, ...]
     role: str
     published: tuple[str, str]
+    test_modalities: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -242,7 +245,7 @@ def from_json(raw: Mapping[str, Any]) -> Experiment:
         "systems": [
             _read(
                 System,
-                row | {"stages": tuple(row["stages"]), "published": tuple(row["published"])},
+                {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()},
                 "systems",
             )
             for row in raw["systems"]

@@ -8,8 +8,8 @@ from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import DataError, UsageError
-from hallujax.evaluation.evaluate import Evaluator, fuse
-from hallujax.evaluation.table import accuracy_text, tabulate, write_table
+from hallujax.evaluation.evaluate import evaluators, predictions_path
+from hallujax.evaluation.table import accuracy_text, system_predictions, tabulate, write_table
 from hallujax.experiment import Experiment, from_json
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.sharding import make_mesh
@@ -89,7 +89,6 @@ def evaluate_again(workdir: pathlib.Path, split_name: str, data: pathlib.Path | 
     directory = data or pathlib.Path(experiment.data.directory)
     dataset = PreparedDataset.open(directory / experiment.data.dataset)
     rows = split(dataset, experiment.data.protocol)[split_name]
-    predictions = {}
     for stage in experiment.order():
         if not is_done(workdir / stage.name):
             print(f"{stage.name}: not finished")
@@ -104,10 +103,11 @@ def evaluate_again(workdir: pathlib.Path, split_name: str, data: pathlib.Path | 
         checkpoints = Checkpoints(workdir / stage.name / "checkpoints")
         networks = checkpoints.restore_best()
         checkpoints.close()
-        evaluator = Evaluator(method, dataset, experiment.data, experiment.transforms, make_mesh())
-        predictions[stage.name] = evaluator.predict(networks["params"], networks["batch_stats"], rows)
-        predictions[stage.name].save(workdir / stage.name / f"predictions_{split_name}.npz")
+        arguments = (method, dataset, experiment.data, experiment.transforms, make_mesh())
+        for seen, evaluator in evaluators(*arguments).items():
+            predictions = evaluator.predict(networks["params"], networks["batch_stats"], rows)
+            predictions.save(predictions_path(workdir / stage.name, split_name, seen))
     for system in experiment.systems:
-        if all(stage in predictions for stage in system.stages):
-            accuracy = fuse([predictions[stage] for stage in system.stages]).accuracy
+        if all(is_done(workdir / stage) for stage in system.stages):
+            accuracy = system_predictions(system, workdir, split_name).accuracy
             print(f"{system.name:32} {split_name} accuracy {100 * accuracy:.2f} % of {len(rows)} clips")

@@ -6,7 +6,11 @@ from configs import table
 
 
 def get_config(folder: str) -> ConfigDict:
-    config = table.get_config()
+    return shrunk(table.get_config(), folder)
+
+
+def shrunk(config: ConfigDict, folder: str) -> ConfigDict:
+    """A shipped configuration with networks and budgets of seconds."""
     config.data.directory = folder
     config.data.frames = 3
     config.data.evaluation_batch_size = 8
@@ -17,5 +21,7 @@ def get_config(folder: str) -> ConfigDict:
     config.training.epochs = 0.7
     config.training.evaluations = 2
     config.log_every = 1
-    config.stages.hallucination.options.layer = "block2"
+    for stage in config.stages.values():
+        if "layer" in stage.options:
+            stage.options.layer = "block2"
     return config

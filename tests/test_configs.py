@@ -10,7 +10,22 @@ from hallujax.evaluation import published
 from hallujax.experiment import read_config
 from hallujax.training.loop import build_method
 
-NAMES = ("streams", "baselines", "two_stream", "hallucination", "admd", "table", "demo")
+NAMES = (
+    "streams",
+    "baselines",
+    "two_stream",
+    "hallucination",
+    "hallucination_ablations",
+    "admd",
+    "admd_ablations",
+    "adversarial",
+    "side_information",
+    "moddrop",
+    "distillation",
+    "table",
+    "systems",
+    "demo",
+)
 
 
 def config(name, arguments="mocap_rgbd,cross_subject"):
@@ -31,7 +46,7 @@ def test_every_configuration_reads_and_builds(name, preset):
             assert same, f"{stage.name}'s {network} cannot start from {source}: another model"
     for system in experiment.systems:
         if system.published[0]:
-            published.value(*system.published, "ntu_cross_subject")
+            published.value(*system.published, "ntu_cross_subject", system.test_modalities or None)
 
 
 def test_the_table_has_the_rows_it_is_asked_for_in_order():
@@ -49,6 +64,31 @@ def test_the_table_has_the_rows_it_is_asked_for_in_order():
         "ADMD hallucination",
         "ADMD two-stream",
     ]
+
+
+def test_every_system_is_the_table_and_more():
+    """Its stages are the table's to the last setting, so that a table's workdir can be gone on with."""
+    table, systems = read_config(config("table")), read_config(config("systems"))
+    assert systems.systems[: len(table.systems)] == table.systems
+    assert all(systems.identity(name) == table.identity(name) for name in table.stages)
+    published_rows = {system.name: system.published for system in systems.systems[len(table.systems) :]}
+    assert published_rows["Side information (Hoffman et al.)"] == ("eccv18-3", "Hoffman et al. [11]")
+    both, rgb = (system for system in systems.systems if system.stages == ("moddrop",))
+    assert published.value(*both.published, "nyud", both.test_modalities) == 58.93
+    assert published.value(*rgb.published, "nyud", rgb.test_modalities) == 53.73
+
+
+def test_loss_ablations_keep_the_ratios_of_step_3():
+    experiment = read_config(config("systems"))
+    full = build_method(experiment.stages["hallucination"], 15).weights
+    names = [name for name in experiment.stages if name.startswith("hallucination_")]
+    assert len(names) == 6
+    for name in names:
+        weights = build_method(experiment.stages[name], 15).weights
+        kept = [term for term in full if term in name]
+        assert {term for term, weight in weights.items() if weight > 0} == set(kept)
+        ratios = [weights[term] / full[term] for term in kept]
+        assert ratios == pytest.approx([ratios[0]] * len(kept))
 
 
 def test_defaults_reach_every_stage_and_a_stage_may_differ():

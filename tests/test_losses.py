@@ -143,3 +143,24 @@ def test_admd_objectives_and_their_gradients():
 def test_minimax_is_the_discriminators_fake_term_turned_round():
     fake = jnp.array(RNG.normal(size=(6, 6)).astype(np.float32))
     close(losses.admd_hallucination(fake, LABELS, objective="minimax"), -losses.admd_fake(fake))
+
+
+def test_least_squares_of_the_sigmoid_and_its_gradient():
+    """Real wants (1 - s)^2, fake s^2; d/dz (1 - s)^2 = -2 (1 - s) s (1 - s)."""
+    logits = RNG.normal(0, 2, (6, 3, 1)).astype(np.float32)
+    s = 1 / (1 + np.exp(-logits[..., 0]))
+    close(jax.jit(losses.adversarial_real)(logits), (1 - s) ** 2)
+    close(jax.jit(losses.adversarial_fake)(logits), s**2)
+    gradient = jax.grad(lambda z: losses.adversarial_real(z).sum())(jnp.array(logits))
+    close(gradient[..., 0], -2 * s * (1 - s) ** 2)
+
+
+def test_logistic_is_the_binary_cross_entropy():
+    logits = RNG.normal(0, 2, (6, 1)).astype(np.float32)
+    s = 1 / (1 + np.exp(-logits[:, 0]))
+    close(losses.adversarial_real(logits, objective="logistic"), -np.log(s))
+    close(losses.adversarial_fake(logits, objective="logistic"), -np.log(1 - s))
+    far = jnp.array([[-200.0]])
+    close(losses.adversarial_real(far, objective="logistic"), 200.0)  # no infinity of a logarithm of zero
+    with pytest.raises(ValueError, match="neither"):
+        losses.adversarial_fake(logits, objective="hinge")

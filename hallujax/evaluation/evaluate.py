@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -61,6 +63,17 @@ def fuse(members: list[Predictions]) -> Predictions:
     return Predictions(first.clip, first.label, np.mean([member.logits for member in members], axis=0))
 
 
+def seen_by(tested_on: Iterable[str], row: Iterable[str]) -> tuple[str, ...]:
+    """Which of a stage's test modalities a row that is tested on `row` shows it; none for all of them."""
+    seen = set(tested_on) & set(row)
+    return () if seen == set(tested_on) else tuple(sorted(seen))
+
+
+def predictions_path(folder: pathlib.Path, split: str, seen: tuple[str, ...] = ()) -> pathlib.Path:
+    """Where a stage's predictions are kept, from all its test modalities or from the few of `seen_by`."""
+    return folder / f"predictions_{split}{'_' if seen else ''}{'+'.join(seen)}.npz"
+
+
 def evaluation_step(
     params: dict, batch_stats: dict, batch: dict[str, jax.Array], *, method: Method, transforms: TransformOptions
 ) -> jax.Array:
@@ -98,3 +111,12 @@ class Evaluator:
             logits.append(np.asarray(output)[kept])
         index = self._dataset.index
         return Predictions(np.array(index["clip"][rows]), np.array(index["label"][rows]), np.concatenate(logits))
+
+
+def evaluators(method: Method, *arguments: Any) -> dict[tuple[str, ...], Evaluator]:
+    """A method's evaluators: `()` sees all its test modalities, the others fewer; `arguments` as for `Evaluator`."""
+    narrowed = {
+        seen_by(method.test_modalities, few): dataclasses.replace(method, test_modalities=few)
+        for few in method.also_tested_on
+    }
+    return {seen: Evaluator(version, *arguments) for seen, version in {(): method, **narrowed}.items()}

@@ -55,7 +55,7 @@ def value(table: str, method: str, column: str, test_modalities: tuple[str, ...]
         raise UsageError(f"published tables have no column {column!r}; there are {', '.join(COLUMNS)}")
     rows = [row for row in load() if row.table == table and row.method == method]
     if test_modalities is not None:
-        rows = [row for row in rows if row.test_modalities == tuple(test_modalities)]
+        rows = [row for row in rows if set(row.test_modalities) == set(test_modalities)]
     if len(rows) != 1:
         known = ", ".join(repr(row.method) for row in load() if row.table == table)
         raise UsageError(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hallujax.errors import DataError, UsageError
-from hallujax.evaluation.evaluate import Predictions, fuse
+from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
 from hallujax.experiment import IMAGENET
 from hallujax.training.metrics_log import read_metrics
 
@@ -21,7 +21,10 @@ STAGE_FILES = ("stage.json", "metrics.jsonl", "config.json")  # one of them make
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage of one seed: `state` finished, not evaluated, unfinished, missing; `info` its stage.json."""
+    """One stage of one seed: `state` finished, not evaluated, unfinished, missing; `info` its stage.json.
+
+    `test` are its predictions from all its test modalities, `test_on` those from fewer (`evaluate.seen_by`).
+    """
 
     seed: str
     name: str
@@ -30,6 +33,7 @@ class Stage:
     training: list[dict[str, Any]]
     validation: list[dict[str, Any]]
     test: Predictions | None
+    test_on: dict[tuple[str, ...], Predictions] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Run:
 
     def predictions(self, row: Row) -> dict[str, Predictions]:
         """{seed: test predictions} of a row; a seed in which one of its stages left none is not in it."""
-        return _predictions(self.stages, row.stages)
+        return _predictions(self.stages, row.stages, row.test_modalities)
 
 
 def read_run(folder: pathlib.Path) -> Run:
@@ -112,12 +116,13 @@ def read_run(folder: pathlib.Path) -> Run:
     declared = settings.get("config", {}).get("systems", [])
     systems = {system["name"]: tuple(system["stages"]) for system in declared}
     systems = systems or {stage.name: (stage.name,) for stage in stages}
+    tested_on = {system["name"]: tuple(system.get("test_modalities") or ()) for system in declared}
     roles = {system["name"]: system.get("role") for system in declared}
     try:
         if table:
             rows = [_row_from_table(entry, systems) for entry in table["rows"]]
         else:
-            rows = _rows_from_results(results or _results_from_stages(stages, systems), systems)
+            rows = _rows_from_results(results or _results_from_stages(stages, systems, tested_on), systems)
             rows = [dataclasses.replace(row, role=roles.get(row.method)) for row in rows]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         name = "table.json" if table else "results.json"
@@ -176,24 +181,31 @@ def _rows_from_results(results: list[dict[str, Any]], systems: dict[str, tuple[s
     ]
 
 
-def _results_from_stages(stages: Sequence[Stage], systems: dict[str, tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+def _results_from_stages(
+    stages: Sequence[Stage], systems: dict[str, tuple[str, ...]], tested_on: dict[str, tuple[str, ...]]
+) -> Iterator[dict[str, Any]]:
     modalities = {stage.name: stage.info.get("test_modalities", ()) for stage in stages}
     for name, members in systems.items():
-        for seed, predictions in _predictions(stages, members).items():
+        seen = tested_on.get(name) or tuple(dict.fromkeys(m for member in members for m in modalities.get(member, ())))
+        for seed, predictions in _predictions(stages, members, seen).items():
             yield {
                 "method": name,
-                "test_modalities": list(dict.fromkeys(m for member in members for m in modalities[member])),
+                "test_modalities": list(seen),
                 "seed": seed,
                 "accuracy": predictions.accuracy,
             }
 
 
-def _predictions(stages: Sequence[Stage], members: tuple[str, ...]) -> dict[str, Predictions]:
+def _predictions(
+    stages: Sequence[Stage], members: tuple[str, ...], modalities: tuple[str, ...]
+) -> dict[str, Predictions]:
     found: dict[str, list[Predictions]] = {}
     for member in members:
         for stage in stages:
-            if stage.name == member and stage.test is not None:
-                found.setdefault(stage.seed, []).append(stage.test)
+            seen = seen_by(stage.info.get("test_modalities", ()), modalities)
+            test = stage.test_on.get(seen) if seen else stage.test
+            if stage.name == member and test is not None:
+                found.setdefault(stage.seed, []).append(test)
     return {seed: fuse(tests) for seed, tests in found.items() if len(tests) == len(members)}
 
 
@@ -249,7 +261,11 @@ def _read_stage(folder: pathlib.Path, seed: str, problems: list[str]) -> Stage:
             lines = read_metrics(folder)
         except ValueError as error:
             problems.append(f"{where}: metrics.jsonl is damaged, no curves ({error})")
-    test = _read_predictions(folder / "predictions_test.npz", where, problems)
+    test = _read_predictions(predictions_path(folder, "test"), where, problems)
+    narrowed = {
+        tuple(path.stem.removeprefix("predictions_test_").split("+")): _read_predictions(path, where, problems)
+        for path in sorted(folder.glob("predictions_test_*.npz"))
+    }
     state = "unfinished" if not info else "not evaluated" if test is None else "finished"
     if state != "finished":
         problems.append(f"{where} is {state}")
@@ -261,6 +277,7 @@ def _read_stage(folder: pathlib.Path, seed: str, problems: list[str]) -> Stage:
         training=[line for line in lines if "validation/accuracy" not in line],
         validation=[line for line in lines if "validation/accuracy" in line],
         test=test,
+        test_on={seen: predictions for seen, predictions in narrowed.items() if predictions is not None},
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hallujax.evaluation import published
-from hallujax.evaluation.evaluate import Predictions, fuse
+from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
 from hallujax.experiment import Experiment, System
 
 PUBLISHED_COLUMN = "ntu_cross_subject"  # the slides' first protocol, shown beside our own benchmark's numbers
@@ -39,33 +39,50 @@ def _row(experiment: Experiment, system: System, workdirs: Mapping[int, pathlib.
     clips, passes, modalities, validation = None, None, set(), []
     needed = list(dict.fromkeys(name for stage in system.stages for name in experiment.ancestors(stage)))
     for seed, workdir in workdirs.items():
-        paths = [workdir / stage / "predictions_test.npz" for stage in system.stages]
-        summaries = [workdir / stage / "stage.json" for stage in needed]
-        if not all(path.exists() for path in (*paths, *summaries)):
+        summaries = {name: workdir / name / "stage.json" for name in needed}
+        done = all(path.exists() for path in summaries.values())
+        test = system_predictions(system, workdir, "test") if done else None
+        if test is None:
             accuracies[str(seed)] = None
             continue
-        predictions = fuse([Predictions.load(path) for path in paths])
-        accuracies[str(seed)], clips = predictions.accuracy, len(predictions.label)
-        members = [Predictions.load(workdir / stage / "predictions_validation.npz") for stage in system.stages]
-        validation.append(fuse(members).accuracy)
-        stages = {name: json.loads(path.read_text()) for name, path in zip(needed, summaries, strict=True)}
+        accuracies[str(seed)], clips = test.accuracy, len(test.label)
+        validation.append(system_predictions(system, workdir, "validation").accuracy)
+        stages = {name: json.loads(path.read_text()) for name, path in summaries.items()}
         passes = sum(stage["clip_passes"] for stage in stages.values())
         modalities |= {m for name in system.stages for m in stages[name]["test_modalities"]}
+    seen = sorted(system.test_modalities or modalities, key=lambda m: (m != "rgb", m))
     found = [value for value in accuracies.values() if value is not None]
     table, method = system.published
     return {
         "method": system.name,
         "role": system.role,
         "stages": list(system.stages),
-        "test_modalities": sorted(modalities, key=lambda m: (m != "rgb", m)),
+        "test_modalities": seen,
         "accuracies": accuracies,
         "mean": statistics.fmean(found) if found else None,
         "deviation": statistics.stdev(found) if len(found) > 1 else None,
         "validation": statistics.fmean(validation) if validation else None,
         "test_clips": clips,
         "clip_passes": passes,
-        "published": {PUBLISHED_COLUMN: published.value(table, method, PUBLISHED_COLUMN) if table else None},
+        "published": {
+            PUBLISHED_COLUMN: published.value(table, method, PUBLISHED_COLUMN, system.test_modalities or None)
+            if table
+            else None
+        },
     }
+
+
+def system_predictions(system: System, workdir: pathlib.Path, split: str) -> Predictions | None:
+    """What a system's stages, all finished, say of a split, fused; None if one left no predictions.
+
+    Raises:
+      DataError: as `fuse`.
+    """
+    paths = []
+    for name in system.stages:
+        tested_on = json.loads((workdir / name / "stage.json").read_text())["test_modalities"]
+        paths.append(predictions_path(workdir / name, split, seen_by(tested_on, system.test_modalities)))
+    return fuse([Predictions.load(path) for path in paths]) if all(path.exists() for path in paths) else None
 
 
 def write_table(out: pathlib.Path, rows: list[dict[str, Any]], facts: Mapping[str, Any]) -> None:

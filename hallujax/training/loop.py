@@ -14,7 +14,7 @@ from hallujax.console import Console
 from hallujax.data.pipeline import ClipLoader, check_clips, training_batches
 from hallujax.data.records import PreparedDataset
 from hallujax.data.transforms import prepare_training
-from hallujax.evaluation.evaluate import Evaluator
+from hallujax.evaluation.evaluate import Evaluator, evaluators, predictions_path
 from hallujax.experiment import Experiment, Stage
 from hallujax.methods import Method
 from hallujax.training.optimizer import build_optimizers
@@ -43,7 +43,7 @@ def train_stage(
     """
     mesh = make_mesh()
     method = build_method(stage, len(dataset.classes))
-    evaluator = Evaluator(method, dataset, experiment.data, experiment.transforms, mesh)
+    evaluator_of = evaluators(method, dataset, experiment.data, experiment.transforms, mesh)
     loader = ClipLoader(
         dataset,
         sorted(set(method.modalities.values())),
@@ -100,7 +100,7 @@ def train_stage(
 
     def validate() -> None:
         rows = splits["validation"]
-        predictions = evaluator.predict(recorder.state.params, recorder.state.batch_stats, rows)
+        predictions = evaluator_of[()].predict(recorder.state.params, recorder.state.batch_stats, rows)
         recorder.validated(predictions.accuracy, len(rows))
 
     key = jax.device_put(jax.random.key(experiment.stage_seed(stage.name)), replicated(mesh))
@@ -108,7 +108,7 @@ def train_stage(
         with StopRequest() as stop:
             _fit(experiment, stage, steps, recorder, take_step, validate, stop)
             console.skip((steps - recorder.step) * stage.batch_size)  # what an early plateau saved
-            _finish(stage, method, splits, recorder, evaluator, directory, console)
+            _finish(stage, method, splits, recorder, evaluator_of, directory, console)
         if stop.signal is not None:
             raise Stopped(stop.signal, f"stopped after {stage.name}; the same command goes on with the next stage")
     finally:
@@ -156,15 +156,16 @@ def _finish(
     method: Method,
     splits: Splits,
     recorder: Recorder,
-    evaluator: Evaluator,
+    evaluator_of: Mapping[tuple[str, ...], Evaluator],
     directory: pathlib.Path,
     console: Console,
 ) -> None:
     """What a finished stage leaves."""
     networks, progress = recorder.best_networks(), recorder.progress
     for name in ("validation", "test"):
-        predictions = evaluator.predict(networks["params"], networks["batch_stats"], splits[name])
-        predictions.save(directory / f"predictions_{name}.npz")
+        for seen, evaluator in evaluator_of.items():
+            predictions = evaluator.predict(networks["params"], networks["batch_stats"], splits[name])
+            predictions.save(predictions_path(directory, name, seen))
     summary: dict[str, Any] = {
         "name": stage.name,
         "method": stage.method,

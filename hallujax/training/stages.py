@@ -6,7 +6,7 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -16,7 +16,8 @@ from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import UsageError
-from hallujax.experiment import Experiment, Stage
+from hallujax.experiment import Experiment, Stage, System
+from hallujax.methods import Method
 from hallujax.training.loop import train_stage
 from hallujax.training.start import build_method
 
@@ -63,8 +64,11 @@ def train(experiment: Experiment, workdir: pathlib.Path, console: Console | None
     splits = split(dataset, experiment.data.protocol)
     workdir.mkdir(parents=True, exist_ok=True)
     stages = experiment.order()
+    # What is wrong with the last stage or row is said before the first starts.
+    methods = {stage.name: build_method(stage, len(dataset.classes)) for stage in stages}
+    for system in experiment.systems:
+        _check_test_modalities(system, methods)
     for stage in stages:
-        build_method(stage, len(dataset.classes))  # what is wrong with the last stage is said before the first starts
         _claim(experiment, stage, dataset, workdir)
     _write_json(workdir / "run.json", describe_run(experiment, dataset))
     if console is None:
@@ -90,6 +94,19 @@ def _train_all(
         clips = len(splits["train"])
         console.say(f"{stage.name}: {stage.method}, {stage.steps(clips)} steps of {stage.batch_size} of {clips} clips")
         train_stage(experiment, stage, dataset, splits, workdir, console)
+
+
+def _check_test_modalities(system: System, methods: Mapping[str, Method]) -> None:
+    if not system.test_modalities:
+        return
+    for name in system.stages:
+        method = methods[name]
+        known = (method.test_modalities, *method.also_tested_on)
+        if set(system.test_modalities) & set(method.test_modalities) not in [set(each) for each in known]:
+            raise UsageError(
+                f"system {system.name!r} is tested on {' + '.join(system.test_modalities)}, but its stage {name!r} on "
+                f"{', or on '.join(' + '.join(each) for each in known)}"
+            )
 
 
 def _claim(experiment: Experiment, stage: Stage, dataset: PreparedDataset, workdir: pathlib.Path) -> None:

@@ -1,0 +1,57 @@
+"""What ADMD owes to its parts: one stage each, with ADMD's own budget.
+
+    hallujax train --config=configs/admd_ablations.py:mocap_rgbd,cross_subject --workdir=runs/admd_ablations
+
+Neither the slides nor the released code give numbers for these.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import admd, base, streams
+
+
+def add(config: ConfigDict, preset: str) -> None:
+    config.stages.admd_no_position = admd.stage(config, preset, options={"position": False})
+    config.systems["ADMD without position"] = base.system("admd_no_position", role="privileged")
+
+    # Under the presets the ECCV depth stream has no bottleneck already.
+    plain = "depth" if preset else "depth_no_bottleneck"
+    if not preset:
+        config.stages[plain] = base.stage(config, "single_stream", options={"modality": "depth"})
+        config.stages[plain].model.bottleneck = 0
+    config.stages.admd_no_bottleneck = admd.stage(
+        config, preset, options={}, init_from={"depth": (plain, "depth"), "hallucination": (plain, "depth")}
+    )
+    config.stages.admd_no_bottleneck.model.bottleneck = 0
+    config.systems["ADMD without bottleneck"] = base.system("admd_no_bottleneck", role="privileged")
+
+    depth, rgb = admd.teacher(preset)
+    if preset == "paper":  # the slides' RGB stream has no bottleneck, the student must
+        rgb = "rgb_bottleneck"
+        config.stages[rgb] = base.stage(config, "single_stream", options={"modality": "rgb"})
+        config.stages[rgb].model.bottleneck = 128
+        config.stages[rgb].optimizer.name = "adam"
+        config.stages[rgb].optimizer.learning_rate = 1e-3
+    # No loss reaches the student's classifier, so one that comes from RGB knows nothing of depth's features.
+    config.stages.admd_from_rgb = admd.stage(
+        config,
+        preset,
+        options={"predict_from": "teacher"},
+        init_from={"hallucination": (rgb, "rgb"), "classifier": (depth, "depth")},
+    )
+    config.systems["ADMD from RGB"] = base.system("admd_from_rgb", role="privileged")
+
+    config.stages.admd_classes = admd.stage(config, preset, options={"predict_from": "discriminator"})
+    config.systems["ADMD, the discriminator's classes"] = base.system("admd_classes", role="privileged")
+
+    config.stages.admd_set = admd.stage(config, preset, options={"classify_set": True})
+    config.systems["ADMD, discriminator of the set of frames"] = base.system("admd_set", role="privileged")
+
+
+def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
+    config = base.get_config(arguments)
+    preset = base.parse(arguments)[2]
+    for part in (streams, admd):
+        part.add(config, preset)
+    add(config, preset)
+    return config

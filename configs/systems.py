@@ -1,0 +1,33 @@
+"""Every system there is: the table, what else the papers compare with, and the ablations.
+
+    hallujax train --config=configs/systems.py:mocap_rgbd,cross_subject --workdir=runs/systems
+
+With the workdir of `configs/table.py` it goes on from there: the table's stages are the same.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import (
+    admd_ablations,
+    adversarial,
+    base,
+    distillation,
+    hallucination_ablations,
+    moddrop,
+    side_information,
+    table,
+)
+
+
+def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
+    config = table.get_config(arguments)
+    for part in (
+        side_information,
+        moddrop,
+        distillation,
+        adversarial,
+        admd_ablations,
+        hallucination_ablations,
+    ):
+        part.add(config, base.parse(arguments)[2])
+    return config
