@@ -30,7 +30,13 @@ CASES = {
     "admd set": ("admd", {"classify_set": True, "predict_from": "discriminator", "task": "object"}),
 }
 OPTIONS = TransformOptions(
-    flip=0.5, shift=1, downsample=1, rgb_normalization="imagenet", depth_encoding="grey", depth_near=500.0, depth_far=6000.0
+    flip=0.5,
+    shift=1,
+    downsample=1,
+    rgb_normalization="imagenet",
+    depth_encoding="grey",
+    depth_near=500.0,
+    depth_far=6000.0,
 )
 
 
