@@ -142,7 +142,7 @@ def stage(
 
 
 def finetune(config: ConfigDict, name: str, preset: str) -> None:
-    """A shorter and slower stage, for one whose streams are trained already; the sources' presets make no difference."""
+    """Shortens and slows a stage whose streams are trained already; the sources' presets do no such thing."""
     if not preset:
         config.stages[name].epochs = config.training.get_ref("epochs") * 0.3
         config.stages[name].optimizer.learning_rate = config.training.optimizer.get_ref("learning_rate") * 0.15

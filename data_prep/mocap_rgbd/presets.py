@@ -37,18 +37,18 @@ class Difficulty:
     """
 
     rooms: int = 12  # that each camera sees again and again, as NTU's setups; 0 draws a new one for every clip
-    texture_amplitude: float = 0.10  # of the albedo of walls, floor and objects, 0..1
+    texture_amplitude: float = 0.14  # of the albedo of walls, floor and objects, 0..1
     texture_wavelength: tuple[float, float] = (0.5, 2.0)
-    clothing_amplitude: float = 0.09
+    clothing_amplitude: float = 0.12
     clothing_wavelength: tuple[float, float] = (0.25, 0.8)
-    camouflage: tuple[float, float] = (0.0, 0.4)  # share of the scene's palette in the clothes, drawn per clip
-    clutter: tuple[int, int] = (2, 4)  # solid objects around the performer
-    posters: tuple[int, int] = (1, 3)  # flat shapes on the walls: visible to RGB, absent from depth
-    ambient: tuple[float, float] = (0.5, 0.7)
-    shadow: tuple[float, float] = (0.3, 0.6)  # share of the direct light a cast shadow takes away
-    exposure: tuple[float, float] = (0.75, 1.15)
+    camouflage: tuple[float, float] = (0.0, 0.6)  # share of the scene's palette in the clothes, drawn per clip
+    clutter: tuple[int, int] = (2, 5)  # solid objects around the performer
+    posters: tuple[int, int] = (1, 4)  # flat shapes on the walls: visible to RGB, absent from depth
+    ambient: tuple[float, float] = (0.45, 0.7)
+    shadow: tuple[float, float] = (0.3, 0.7)  # share of the direct light a cast shadow takes away
+    exposure: tuple[float, float] = (0.6, 1.15)
     flicker: float = 0.02  # standard deviation of the brightness from frame to frame
-    rgb_noise: float = 4.0  # standard deviation, grey levels
+    rgb_noise: float = 6.0  # standard deviation, grey levels
     pose: float = 0.10  # standard deviation of the joint angles' variation, radians
     style: float = 0.08  # the same for a performer's constant habits
 
@@ -62,6 +62,8 @@ EASIER = Difficulty(
     posters=(0, 2),
     ambient=(0.55, 0.75),
     shadow=(0.2, 0.5),
+    exposure=(0.75, 1.15),
+    rgb_noise=4.0,
 )
 
 

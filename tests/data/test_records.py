@@ -48,6 +48,24 @@ def test_shapes_and_types(tiny):
     assert dataset.verify() == []
 
 
+def test_kept_frames_are_decoded_once_and_equal(tiny, monkeypatch):
+    dataset, kept = PreparedDataset.open(tiny), PreparedDataset.open(tiny)
+    kept.keep_decoded()
+    decoded = []
+    decode = kept._decode
+    monkeypatch.setattr(kept, "_decode", lambda *a: (decoded.append((a[0], a[3], a[4])), decode(*a)))
+    for rows, frames in (([3, 40], [[0, 4], [2, 2]]), ([40, 3], [[1, 2], [4, 3]])):
+        for modality in dataset.modalities:
+            np.testing.assert_array_equal(kept.read(modality, rows, frames), dataset.read(modality, rows, frames))
+    again = {("rgb", 3, 0), ("rgb", 3, 4), ("rgb", 40, 2), ("rgb", 40, 1), ("rgb", 3, 3)}
+    assert {entry for entry in decoded if entry[0] == "rgb"} == again
+    assert len(decoded) == 3 * (4 + 2)  # a frame asked for twice in one read is decoded twice, no more
+    kept.read("rgb", [3], [[0, 4]])
+    assert len(decoded) == 3 * (4 + 2)
+    kept.read("rgb", [3], [[0, 4]])[...] = 0  # the caller's copy, not what is kept
+    np.testing.assert_array_equal(kept.read("rgb", [3], [[0, 4]]), dataset.read("rgb", [3], [[0, 4]]))
+
+
 def test_agrees_with_tfds(tiny):
     """Any TFDS user opens the directories, and finds what `read` returns."""
     import tensorflow_datasets as tfds

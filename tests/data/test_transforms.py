@@ -85,6 +85,20 @@ def test_depth_encodings():
     assert grey(jnp.asarray(depth), near=1000, far=3000).dtype == jnp.float32
 
 
+def test_downsampled_frames_are_means_over_squares():
+    clips = batch()
+    whole, half = encode(clips, options()), encode(clips, options(downsample=2))
+    for modality in ("rgb", "depth"):
+        assert half[modality].shape == (6, 2, 4, 5, 3)
+        corners = [whole[modality][:, :, y::2, x::2] for y in (0, 1) for x in (0, 1)]
+        np.testing.assert_allclose(half[modality], sum(corners) / 4, atol=1e-6)
+    np.testing.assert_array_equal(half["label"], clips["label"])
+    with pytest.raises(UsageError, match="downsample is 4; frames of 8x10 pixels do not divide"):
+        encode(clips, options(downsample=4))
+    with pytest.raises(UsageError, match="downsample is 0"):
+        options(downsample=0)
+
+
 def test_unknown_choices_are_named():
     with pytest.raises(UsageError, match="known: grey, jet, metres"):
         options(depth_encoding="hha")

@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
+from small_config import get_config
 
 from hallujax.errors import CheckpointError
+from hallujax.experiment import read_config
 from hallujax.models import VideoResNet, pretrained
+from hallujax.training.stages import train
+from hallujax.training.start import read_network
 
 SHAPE = {"stage_sizes": (2, 1, 1, 1), "width": 4}
 
@@ -93,3 +97,27 @@ def test_missing_and_damaged_files_say_what_to_do(tensors, write, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="not a readable"):
         pretrained.load(path, **SHAPE)
+
+
+def test_a_stream_that_starts_from_the_file_has_its_backbone_and_keeps_its_own_head(
+    tensors, write, tiny, tmp_path, capsys
+):
+    """One step at learning rate zero, by the command's own path: what the file holds is what is trained on."""
+    config = get_config(str(tiny.parent))
+    for stage in list(config.stages):
+        if stage != "rgb":
+            del config.stages[stage]
+    config.systems = {}
+    config.imagenet_weights = str(write(tensors))
+    config.training.model.stage_sizes = SHAPE["stage_sizes"]
+    config.training.epochs = 0.2
+    config.training.optimizer.learning_rate = 0.0
+    config.stages.rgb.init_from = {"rgb": ("imagenet", "")}
+    train(read_config(config), tmp_path / "run")
+    taken = read_network(tmp_path / "run" / "rgb", "rgb")["params"]
+    np.testing.assert_array_equal(
+        taken["block1"]["unit2"]["conv2"]["kernel"], tensors["layer1.1.conv2.weight"].transpose(2, 3, 1, 0)
+    )
+    assert taken["logits"]["kernel"].shape == (8, 4), "the dataset's classes behind the bottleneck, not the file's"
+    said = capsys.readouterr().out
+    assert "rgb <- " in said and "logits/kernel" in said.partition("fresh: ")[2]

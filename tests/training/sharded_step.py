@@ -18,7 +18,13 @@ from hallujax.training.sharding import make_mesh, replicated, split_over_data, t
 from hallujax.training.step import initial_state, train_step
 
 OPTIONS = TransformOptions(
-    flip=0.5, shift=1, downsample=1, rgb_normalization="imagenet", depth_encoding="grey", depth_near=500.0, depth_far=6000.0
+    flip=0.5,
+    shift=1,
+    downsample=1,
+    rgb_normalization="imagenet",
+    depth_encoding="grey",
+    depth_near=500.0,
+    depth_far=6000.0,
 )
 
 

@@ -22,6 +22,7 @@ from hallujax.experiment import from_json, read_config
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.metrics_log import read_metrics
 from hallujax.training.stages import train
+from hallujax.training.stop import Stopped
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -180,6 +181,43 @@ def test_a_loss_that_is_not_finite_stops_the_run(experiment, tmp_path):
     broken = dataclasses.replace(rgb, optimizer=dataclasses.replace(rgb.optimizer, learning_rate=1e30, warmup=0.0))
     with pytest.raises(HallujaxError, match=r"stage rgb at step \d"):
         train(dataclasses.replace(experiment, stages={"rgb": broken}, systems=()), tmp_path, Console())
+
+
+class _StopsAt(Console):
+    """Asks for a stop, as Ctrl-C's handler does, after so many steps."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self._left = steps
+
+    def advance(self, work, text):
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_plateau_ends_a_stage_where_it_would_have_without_an_interruption(experiment, tmp_path):
+    """At learning rate zero with frozen statistics no evaluation is better than the first."""
+    rgb = experiment.stages["rgb"]
+    still = dataclasses.replace(
+        rgb,
+        model=rgb.model | {"batch_norm_momentum": 1.0},
+        optimizer=dataclasses.replace(rgb.optimizer, learning_rate=0.0),
+        plateau=dataclasses.replace(rgb.plateau, patience=2, drops=1),
+        evaluations=12,
+        epochs=4.0,
+    )
+    one = dataclasses.replace(experiment, stages={"rgb": still}, systems=())
+    train(one, tmp_path / "straight", Console())
+    with pytest.raises(Stopped):
+        train(one, tmp_path / "broken", _StopsAt(3))
+    train(one, tmp_path / "broken", Console())
+    for run in ("straight", "broken"):
+        lines = read_metrics(tmp_path / run / "rgb")
+        scales = [line["learning_rate_scale"] for line in lines if "learning_rate_scale" in line]
+        assert sum("validation/accuracy" in line for line in lines) == 5  # the best, two for each of two drops
+        assert scales[0] == 1.0 and scales[-1] == pytest.approx(0.1)
+        assert json.loads((tmp_path / run / "rgb" / "stage.json").read_text())["steps"] == 5  # of twelve
 
 
 def wait_for(condition, process, seconds=120):
