@@ -22,7 +22,7 @@ def add(config: ConfigDict, preset: str) -> None:
             "hallucination": ("depth", "depth"),
         },
     )
-    config.systems["Side information (Hoffman et al.)"] = base.system(
+    config.systems["Side information (Hoffman)"] = base.system(
         "side_information", role="privileged", published=("eccv18-3", "Hoffman et al. [11]")
     )
 
