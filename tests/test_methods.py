@@ -371,5 +371,7 @@ def test_unknown_methods_and_options_are_named():
         methods.build("adm", STREAM, {})
     with pytest.raises(UsageError, match="imitatio"):
         methods.build("hallucination", STREAM, {"imitatio": 0.5})
+    with pytest.raises(UsageError, match="predict_from is 'discriminator'; known: classifier, teacher"):
+        methods.build("adversarial", STREAM, {"predict_from": "discriminator"})
     with pytest.raises(UsageError, match="two networks"):
         methods.build("two_stream", STREAM, {"modalities": {"rgb": "rgb"}})

@@ -1,7 +1,7 @@
 """What a discriminator teaches: it tells the teacher's features from the student's, which learns to deceive it."""
 
-from collections.abc import Callable, Mapping
-from typing import Literal
+import dataclasses
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
@@ -42,97 +42,10 @@ def admd(
       predict_from: the student's own classifier; the discriminator's first K logits; or the teacher's classifier, a
         frozen network `classifier`, for a student that did not start from the teacher.
     """
-    one_of("objective", objective, ("non_saturating", "minimax"))
-    one_of("predict_from", predict_from, ("classifier", "discriminator", "teacher"))
-
-    def both_losses(real: Array, fake: Array, labels: Array) -> dict[str, dict[str, Array]]:
-        return {
-            "student": {"fool": losses.admd_hallucination(fake, labels, objective=objective)},
-            "discriminator": {"real": losses.admd_real(real, labels), "fake": losses.admd_fake(fake)},
-        }
-
-    return _game(
-        stream,
-        stream.num_classes,
-        both_losses,
-        teacher=teacher,
-        student_modality=student_modality,
-        task=task,
-        position=position,
-        discriminator_batch_norm=discriminator_batch_norm,
-        classify_set=classify_set,
-        discriminator_weight=discriminator_weight,
-        predict_from=predict_from,
-    )
-
-
-def adversarial(
-    stream: VideoResNet,
-    *,
-    teacher: str = "depth",
-    student_modality: str = "rgb",
-    objective: Literal["least_squares", "logistic"] = "least_squares",
-    task: Literal["action", "object"] = "action",
-    position: bool = True,
-    discriminator_batch_norm: bool = False,
-    classify_set: bool = False,
-    discriminator_weight: float = 1.0,
-    predict_from: Literal["classifier", "teacher"] = "classifier",
-) -> Method:
-    """ADMD without the auxiliary task: a discriminator of real and hallucinated alone, as in the released NYUD code.
-
-    "Adversarial Learning (Real/Synthetic) is not enough to learn good features" (slides). No loss holds a label.
-
-    Args:
-      objective: see `losses.adversarial_real`.
-      stream, teacher, student_modality, task, position, discriminator_batch_norm, classify_set, discriminator_weight,
-        predict_from: as in `admd`; there are no class logits to predict from.
-    """
-    one_of("objective", objective, ("least_squares", "logistic"))
-    one_of("predict_from", predict_from, ("classifier", "teacher"))
-
-    def both_losses(real: Array, fake: Array, labels: Array) -> dict[str, dict[str, Array]]:
-        del labels
-        return {
-            "student": {"fool": losses.adversarial_real(fake, objective=objective)},
-            "discriminator": {
-                "real": losses.adversarial_real(real, objective=objective),
-                "fake": losses.adversarial_fake(fake, objective=objective),
-            },
-        }
-
-    return _game(
-        stream,
-        0,
-        both_losses,
-        teacher=teacher,
-        student_modality=student_modality,
-        task=task,
-        position=position,
-        discriminator_batch_norm=discriminator_batch_norm,
-        classify_set=classify_set,
-        discriminator_weight=discriminator_weight,
-        predict_from=predict_from,
-    )
-
-
-def _game(
-    stream: VideoResNet,
-    classes: int,
-    both_losses: Callable[[Array, Array, Array], Mapping[str, Mapping[str, Array]]],
-    *,
-    teacher: str,
-    student_modality: str,
-    task: str,
-    position: bool,
-    discriminator_batch_norm: bool,
-    classify_set: bool,
-    discriminator_weight: float,
-    predict_from: str,
-) -> Method:
-    """The wiring of both: a discriminator of so many `classes` beside the hallucinated one; losses a frame."""
-    one_of("task", task, ("action", "object"))
     modalities = {teacher: teacher, "hallucination": student_modality}
+    one_of("objective", objective, ("non_saturating", "minimax"))
+    one_of("task", task, ("action", "object"))
+    one_of("predict_from", predict_from, ("classifier", "discriminator", "teacher"))
 
     def forward(nets, batch):
         outputs = present_streams(nets, batch, modalities)
@@ -145,10 +58,16 @@ def _game(
             outputs["classifier"] = nets("classifier", outputs["hallucination"].features)
         return outputs
 
-    def clip_losses(outputs, batch):
+    def both_losses(outputs, batch):
         real, fake = outputs[f"discriminator/{teacher}"], outputs["discriminator/hallucination"]
-        per_frame = both_losses(real, fake, batch["label"])
-        return {player: {term: x.mean(1) for term, x in terms.items()} for player, terms in per_frame.items()}
+        fool = losses.admd_hallucination(fake, batch["label"], objective=objective)
+        return {
+            "student": {"fool": fool.mean(1)},
+            "discriminator": {
+                "real": losses.admd_real(real, batch["label"]).mean(1),
+                "fake": losses.admd_fake(fake).mean(1),
+            },
+        }
 
     def predict(outputs):
         if predict_from == "discriminator":
@@ -157,19 +76,62 @@ def _game(
             return outputs["classifier"].mean(1)
         return clip_logits(outputs["hallucination"])
 
-    discriminator = Discriminator(classes, task=task, batch_norm=discriminator_batch_norm, classify_set=classify_set)
-    classifier = {"classifier": head_of(stream, "features")} if predict_from == "teacher" else {}
+    networks = {
+        teacher: stream,
+        "hallucination": stream,
+        "discriminator": Discriminator(
+            stream.num_classes, task=task, batch_norm=discriminator_batch_norm, classify_set=classify_set
+        ),
+    }
+    if predict_from == "teacher":
+        networks["classifier"] = head_of(stream, "features")
     return Method(
-        networks={teacher: stream, "hallucination": stream, "discriminator": discriminator, **classifier},
+        networks=networks,
         modalities=modalities,
         players={"hallucination": "student", "discriminator": "discriminator"},
         forward=forward,
-        losses=clip_losses,
+        losses=both_losses,
         weights={"fool": 1.0, "real": discriminator_weight, "fake": discriminator_weight},
         predict=predict,
         test_modalities=(student_modality,),
         idle={"hallucination": ("logits",)},
     )
+
+
+def adversarial(
+    stream: VideoResNet,
+    *,
+    teacher: str = "depth",
+    objective: Literal["least_squares", "logistic"] = "least_squares",
+    **wiring: Any,
+) -> Method:
+    """ADMD without the auxiliary task: a discriminator of real and hallucinated alone, as in the released NYUD code.
+
+    "Adversarial Learning (Real/Synthetic) is not enough to learn good features" (slides). No loss holds a label.
+
+    Args:
+      stream: the module of teacher and student.
+      teacher: the privileged modality, and the frozen network's name.
+      objective: see `losses.adversarial_real`.
+      wiring: the other options of `admd`; the discriminator has no class logits to predict from.
+    """
+    one_of("objective", objective, ("least_squares", "logistic"))
+    one_of("predict_from", wiring.get("predict_from", "classifier"), ("classifier", "teacher"))
+    game = admd(stream, teacher=teacher, **wiring)
+
+    def both_losses(outputs, batch):
+        del batch
+        real, fake = outputs[f"discriminator/{teacher}"], outputs["discriminator/hallucination"]
+        return {
+            "student": {"fool": losses.adversarial_real(fake, objective=objective).mean(1)},
+            "discriminator": {
+                "real": losses.adversarial_real(real, objective=objective).mean(1),
+                "fake": losses.adversarial_fake(fake, objective=objective).mean(1),
+            },
+        }
+
+    discriminator = game.networks["discriminator"].clone(num_classes=0)
+    return dataclasses.replace(game, networks={**game.networks, "discriminator": discriminator}, losses=both_losses)
 
 
 def _one_hot_positions(features: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hallujax.errors import UsageError
-from hallujax.models import VideoResNet, connections
+from hallujax.models import VideoResNet, connections, head_of
 from hallujax.models.layers import BatchNorm
 
 SMALL = {"num_classes": 5, "stage_sizes": (2, 2), "width": 4}
@@ -234,3 +234,19 @@ def test_misplaced_modulation_is_refused():
     assert connections(run(single, drawn(single, clips_of(1)), clips_of(1)))[0] is None
     with pytest.raises(UsageError, match="block1 has one unit"):
         jax.eval_shape(single.init, jax.random.key(0), clips_of(1), modulation=given)
+
+
+@pytest.mark.parametrize("bottleneck", [{}, {"bottleneck": 6}, {"bottleneck": 6, "bottleneck_pooling": "convolution"}])
+def test_a_head_is_the_top_of_its_stream(bottleneck):
+    """On the stream's last map, or its features, and with its part of the stream's variables, it gives its logits."""
+    model = VideoResNet(5, (1, 1), 4, **bottleneck)
+    clips = clips_of(3)
+    variables = drawn(model, clips)
+    whole = run(model, variables, clips)
+    for above, below in (("maps", whole.maps["block2"]), ("features", whole.features)):
+        head = head_of(model, above)
+        part = head.part_of(variables)
+        fresh = jax.eval_shape(head.init, jax.random.key(0), below)
+        shapes = [jax.tree.map(jnp.shape, {"params": {}, "batch_stats": {}, **tree}) for tree in (part, fresh)]
+        assert shapes[0] == shapes[1], "nothing more than its part, nothing less"
+        np.testing.assert_allclose(run(head, part, below), whole.logits, rtol=1e-5, atol=1e-5)
