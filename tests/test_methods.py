@@ -248,16 +248,18 @@ def test_distillation_learns_from_the_mean_of_its_teachers():
 def test_moddrop_blanks_whole_modalities_at_its_rate(draw):
     options = {"modalities": {"depth": "depth", "rgb": "rgb"}, "keep": 0.7, "keep_values": 0.8, "draw": draw}
     method = methods.build("moddrop", STREAM, options)
-    ones = {name: jnp.ones((8, 3, 4, 4, 3)) for name in ("rgb", "depth")}
+    ones = {name: jnp.ones((8, 3, 4, 4, 3)) for name in ("rgb", "depth")} | {"sample": jnp.arange(8)}
     drop = jax.jit(jax.vmap(lambda key: method.corrupt(key, ones)))
     corrupted = drop(jax.random.split(jax.random.key(0), 300))
-    kept = {name: np.asarray(frames).any((2, 3, 4, 5)) for name, frames in corrupted.items()}  # [300, 8]
+    kept = {name: np.asarray(frames).any((2, 3, 4, 5)) for name, frames in corrupted.items() if name != "sample"}
     assert set(np.unique(corrupted["rgb"])) == {0.0, np.float32(1 / 0.8)}
     for name, clips in kept.items():
         assert clips.mean() == pytest.approx(0.7, abs=0.08)
         values = np.asarray(corrupted[name])[clips]
         assert values.mean() == pytest.approx(1.0, abs=0.01)
         assert (clips.all(1) | ~clips.any(1)).all() == (draw == "batch")
+    elsewhere = method.corrupt(jax.random.split(jax.random.key(0), 300)[0], jax.tree.map(lambda x: x[4:], ones))
+    np.testing.assert_array_equal(elsewhere["rgb"], corrupted["rgb"][0, 4:])
     assert np.corrcoef(kept["rgb"][:, 0], kept["depth"][:, 0])[0, 1] == pytest.approx(0, abs=0.2)
 
 

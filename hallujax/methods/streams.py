@@ -105,11 +105,15 @@ def moddrop(
     def corrupt(key, batch):
         dropped = {}
         for i, modality in enumerate(sorted(set(modalities.values()))):
-            values_key, modality_key = jax.random.split(jax.random.fold_in(key, i))
-            frames = batch[modality]
-            values = jax.random.bernoulli(values_key, keep_values, frames.shape) / keep_values
-            draws = (frames.shape[0] if draw == "clip" else 1,) + (1,) * (frames.ndim - 1)
-            dropped[modality] = frames * values * jax.random.bernoulli(modality_key, keep, draws)
+            batch_key, clips_key = jax.random.split(jax.random.fold_in(key, i))
+
+            def one_clip(frames, sample, batch_key=batch_key, clips_key=clips_key):
+                values_key, clip_key = jax.random.split(jax.random.fold_in(clips_key, sample))
+                values = jax.random.bernoulli(values_key, keep_values, frames.shape) / keep_values
+                return frames * values * jax.random.bernoulli(clip_key if draw == "clip" else batch_key, keep)
+
+            # By the global sample number, as augmentation is: the number of hosts changes nothing.
+            dropped[modality] = jax.vmap(one_clip)(batch[modality], batch["sample"])
         return batch | dropped
 
     def forward(nets, batch):
