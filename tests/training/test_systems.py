@@ -102,7 +102,7 @@ def test_run_json_keeps_what_a_row_is_tested_on(two):
 
 @pytest.mark.slow
 def test_every_system_trains_and_is_tabulated(experiment, tmp_path):
-    """Three minutes on two cores: thirty stages are compiled."""
+    """Every stage of `configs/systems.py`, each compiled once."""
     train(experiment, tmp_path, Console())
     rows = tabulate(experiment, {0: tmp_path})
     assert len(rows) == len(experiment.systems) and all(row["mean"] is not None for row in rows)
