@@ -180,57 +180,69 @@ def test_admds_discriminator_descends_the_papers_loss():
     np.testing.assert_allclose(got["student"], losses.admd_hallucination(fake, batch["label"]).mean(), rtol=1e-5)
 
 
-def forward(method, **optimizer):
-    """A method's encoded batch and outputs, before any step."""
-    state, _ = start(method, **optimizer)
-    batch = encode(random_batch(), OPTIONS)
-    return batch, method.forward(Networks(method.networks, state.params, state.batch_stats), batch)
+def at_the_start(method, batch, tie=lambda params: params):
+    """Outputs, losses and prediction of fresh networks for an encoded batch; `tie` may change their parameters."""
+    params, batch_stats = initialize(method.networks, method.forward, batch, jax.random.key(1))
+
+    @jax.jit
+    def run(params, batch_stats, batch):
+        outputs = method.forward(Networks(method.networks, params, batch_stats), batch)
+        return outputs, player_losses(method, outputs, batch)[0], method.predict(outputs)
+
+    return run(tie(params), batch_stats, batch)
 
 
 def test_adversarial_players_learn_no_label():
-    for objective in ("least_squares", "logistic"):
-        method = methods.build("adversarial", STREAM, {"objective": objective, "discriminator_weight": 0.5})
-        batch, outputs = forward(method)
-        real, fake = outputs["discriminator/depth"], outputs["discriminator/hallucination"]
-        assert real.shape == (4, 3, 1)
-        got = player_losses(method, outputs, batch)[0]
-        both = losses.adversarial_real(real, objective=objective) + losses.adversarial_fake(fake, objective=objective)
-        np.testing.assert_allclose(got["discriminator"], 0.5 * both.mean(), rtol=1e-5)
-        fool = losses.adversarial_real(fake, objective=objective).mean()
-        np.testing.assert_allclose(got["student"], fool, rtol=1e-5)
-        relabelled = batch | {"label": (batch["label"] + 1) % 4}
-        assert player_losses(method, outputs, relabelled)[0] == got
+    options = {"objective": "logistic", "discriminator_weight": 0.5}
+    method = methods.build("adversarial", STREAM, options)
+    batch = encode(random_batch(), OPTIONS)
+    outputs, got, _ = at_the_start(method, batch)
+    real, fake = outputs["discriminator/depth"], outputs["discriminator/hallucination"]
+    assert real.shape == (4, 3, 1)
+    # -log sigmoid(z) of the real, -log(1 - sigmoid(z)) of the fake; the student wants its fake called real.
+    np.testing.assert_allclose(
+        got["discriminator"], 0.5 * (np.log1p(np.exp(-real)) + np.log1p(np.exp(fake))).mean(), rtol=1e-5
+    )
+    np.testing.assert_allclose(got["student"], np.log1p(np.exp(-fake)).mean(), rtol=1e-5)
+    relabelled = batch | {"label": (batch["label"] + 1) % 4}
+    assert player_losses(method, outputs, relabelled)[0] == pytest.approx(got, rel=1e-6)
 
 
 def test_the_teachers_classifier_reads_the_students_features():
     method = methods.build("admd", STREAM, {"predict_from": "teacher"})
-    state, _ = start(method)
-    batch = encode(random_batch(), OPTIONS)
-    params = state.params | {"classifier": {"logits": state.params["hallucination"]["logits"]}}
-    outputs = method.forward(Networks(method.networks, params, state.batch_stats), batch)
-    np.testing.assert_allclose(method.predict(outputs), outputs["hallucination"].logits.mean(1), rtol=1e-5, atol=1e-6)
+
+    def tie(params):
+        return params | {"classifier": {"logits": params["hallucination"]["logits"]}}
+
+    outputs, _, predicted = at_the_start(method, encode(random_batch(), OPTIONS), tie)
+    np.testing.assert_allclose(predicted, outputs["hallucination"].logits.mean(1), rtol=1e-5, atol=1e-6)
 
 
-def test_side_information_descends_its_six_terms_and_leaves_the_trunk():
+def test_side_information_descends_its_six_terms():
     method = methods.build("side_information", STREAM, {"scale": 0.1})
-    batch, outputs = forward(method)
-    depth, rgb, hallucinated = (outputs[name].logits.mean(1) for name in ("depth_head", "rgb", "hallucination"))
+    batch = encode(random_batch(), OPTIONS)
+    outputs, got, predicted = at_the_start(method, batch)
+    depth, rgb, hallucinated = (np.asarray(outputs[n].logits).mean(1) for n in ("depth_head", "rgb", "hallucination"))
 
     def ce(logits):
-        return float(losses.cross_entropy(logits, batch["label"]).mean())
+        return (np.log(np.exp(logits).sum(1)) - logits[np.arange(4), batch["label"]]).mean()
 
-    feature = losses.hallucination(outputs["hallucination"].maps["block2"], outputs["depth"].maps["block2"], scale=0.1)
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    feature = sigmoid(outputs["hallucination"].maps["block2"]) - sigmoid(outputs["depth"].maps["block2"])
     expected = ce(depth) + ce(rgb) + ce(hallucinated) + ce((rgb + depth) / 2) + ce((rgb + hallucinated) / 2)
-    got = player_losses(method, outputs, batch)[0]["streams"]
-    np.testing.assert_allclose(got, expected + feature.mean(), rtol=1e-5)
+    expected += 0.1 * np.square(feature).reshape(4, -1).sum(1).mean()
+    np.testing.assert_allclose(got["streams"], expected, rtol=1e-4)
+    np.testing.assert_allclose(predicted, (rgb + hallucinated) / 2, rtol=1e-5, atol=1e-6)
     assert "depth" not in method.players  # or the feature term would drag the teacher to the student
-    np.testing.assert_allclose(method.predict(outputs), (rgb + hallucinated) / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_distillation_learns_from_the_mean_of_its_teachers():
     options = {"imitation": 0.3, "temperature": 5.0, "temperature_squared": True}
     method = methods.build("distillation", STREAM, {"teachers": {"depth": "depth", "rgb2": "rgb"}, **options})
-    batch, outputs = forward(method)
+    batch = encode(random_batch(), OPTIONS)
+    outputs, got, _ = at_the_start(method, batch)
     expected = losses.generalized_distillation(
         outputs["student"].logits.mean(1),
         (outputs["depth"].logits + outputs["rgb2"].logits).mean(1) / 2,
@@ -238,7 +250,7 @@ def test_distillation_learns_from_the_mean_of_its_teachers():
         soften_student=True,
         **options,
     ).mean()
-    np.testing.assert_allclose(player_losses(method, outputs, batch)[0]["student"], expected, rtol=1e-5)
+    np.testing.assert_allclose(got["student"], expected, rtol=1e-5)
     for teachers in ({}, {"student": "rgb"}):
         with pytest.raises(UsageError, match="one teacher or more"):
             methods.build("distillation", STREAM, {"teachers": teachers})
@@ -249,29 +261,26 @@ def test_moddrop_blanks_whole_modalities_at_its_rate(draw):
     options = {"modalities": {"depth": "depth", "rgb": "rgb"}, "keep": 0.7, "keep_values": 0.8, "draw": draw}
     method = methods.build("moddrop", STREAM, options)
     ones = {name: jnp.ones((8, 3, 4, 4, 3)) for name in ("rgb", "depth")} | {"sample": jnp.arange(8)}
-    drop = jax.jit(jax.vmap(lambda key: method.corrupt(key, ones)))
-    corrupted = drop(jax.random.split(jax.random.key(0), 300))
-    kept = {name: np.asarray(frames).any((2, 3, 4, 5)) for name, frames in corrupted.items() if name != "sample"}
+    keys = jax.random.split(jax.random.key(0), 300)
+    corrupted = jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda key: method.corrupt(key, ones)))(keys))
+    kept = {name: corrupted[name].any((2, 3, 4, 5)) for name in ("rgb", "depth")}  # [300, 8]
     assert set(np.unique(corrupted["rgb"])) == {0.0, np.float32(1 / 0.8)}
     for name, clips in kept.items():
         assert clips.mean() == pytest.approx(0.7, abs=0.08)
-        values = np.asarray(corrupted[name])[clips]
-        assert values.mean() == pytest.approx(1.0, abs=0.01)
+        assert corrupted[name][clips].mean() == pytest.approx(1.0, abs=0.01)
         assert (clips.all(1) | ~clips.any(1)).all() == (draw == "batch")
-    elsewhere = method.corrupt(jax.random.split(jax.random.key(0), 300)[0], jax.tree.map(lambda x: x[4:], ones))
-    np.testing.assert_array_equal(elsewhere["rgb"], corrupted["rgb"][0, 4:])
     assert np.corrcoef(kept["rgb"][:, 0], kept["depth"][:, 0])[0, 1] == pytest.approx(0, abs=0.2)
+    half = jax.jit(method.corrupt)(keys[0], {name: value[4:] for name, value in ones.items()})
+    np.testing.assert_array_equal(half["rgb"], corrupted["rgb"][0, 4:])  # whichever host has these clips
 
 
 def test_moddrop_takes_a_missing_modality_for_a_blank_one():
     method = methods.build("moddrop", STREAM, {"modalities": {"depth": "depth", "rgb": "rgb"}})
     assert set(method.also_tested_on) == {("depth",), ("rgb",)}
-    state, _ = start(method)
-    nets = Networks(method.networks, state.params, state.batch_stats)
     batch = encode(random_batch(), OPTIONS)
-    blanked = method.predict(method.forward(nets, batch | {"depth": jnp.zeros_like(batch["depth"])}))
-    missing = method.predict(method.forward(nets, {name: x for name, x in batch.items() if name != "depth"}))
-    np.testing.assert_array_equal(missing, blanked)
+    _, _, blank = at_the_start(method, batch | {"depth": jnp.zeros_like(batch["depth"])})
+    _, _, missing = at_the_start(method, {name: value for name, value in batch.items() if name != "depth"})
+    np.testing.assert_allclose(missing, blank, rtol=1e-5, atol=1e-6)
     with pytest.raises(UsageError, match="keep is 0"):
         methods.build("moddrop", STREAM, {"modalities": {"depth": "depth", "rgb": "rgb"}, "keep": 0.0})
 
