@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from hallujax.data.clips import uniform_frames
-from hallujax.deploy.system import FUSED, RgbSystem
+from hallujax.deploy.export import SUMS, read_export
+from hallujax.deploy.system import FUSED, RgbSystem, bound
 from hallujax.deploy.video import Clip, fit, open_clip
 from hallujax.errors import UsageError
 
@@ -51,10 +52,11 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """One window of a long clip, from `start` to `end`: seconds of a video file, frames of a folder or an array."""
+    """One window of a long clip, from `start` to `end` in `unit`: `s` of a video file, `frames` of anything else."""
 
     start: float
     end: float
+    unit: str
     scores: Mapping[str, Scores]
 
     @property
@@ -156,7 +158,7 @@ class Predictor:
             itertools.count(step=BATCH), _batches(self._read_windows(clip, wanted), BATCH), strict=False
         ):
             for (begin, end), scores in zip(spans[start:], self._scores(batch, BATCH), strict=False):
-                moments.append(Moment(begin, end, scores))
+                moments.append(Moment(begin, end, clip.unit, scores))
         means = {
             name: Scores(self.classes, np.mean([moment.scores[name].logits for moment in moments], axis=0))
             for name in moments[0].scores
@@ -199,21 +201,12 @@ def load(path: str | os.PathLike, system: str | None = None) -> Predictor:
       CheckpointError: if the networks are damaged, or of another architecture than the run says.
     """
     path = pathlib.Path(path)
-    if (path / "run.json").exists():
-        from hallujax.deploy.run import read_run  # the training stack, which an export does not need
+    if (path / SUMS).exists():
+        return Predictor(*read_export(path, system))
+    from hallujax.deploy.run import read_run  # brings the training stack along, which an export does not need
 
-        run = read_run(path, system)
-        return Predictor(run.system, bound(run.system, run.variables))
-    from hallujax.deploy.export import read_export
-
-    return Predictor(*read_export(path, system))
-
-
-def bound(system: RgbSystem, variables: Any) -> Callable[[np.ndarray], Logits]:
-    """`system.logits` with its variables on the default device, compiled once for each batch size."""
-    step = jax.jit(system.logits)
-    variables = jax.device_put(variables)
-    return lambda clips: step(variables, clips)
+    trained = read_run(path, system)
+    return Predictor(trained.system, bound(trained.system, trained.variables))
 
 
 def _windows(length: float, window: float, hop: float) -> list[tuple[float, float]]:

@@ -1,11 +1,10 @@
 """The RGB side of a run: what `hallujax.load` and `hallujax export` take from a workdir."""
 
-import dataclasses
 import json
 import pathlib
 from typing import Any
 
-from hallujax.deploy.system import Member, RgbSystem
+from hallujax.deploy.system import Member, RgbSystem, TrainedSystem
 from hallujax.errors import UsageError
 from hallujax.evaluation.evaluate import Predictions
 from hallujax.evaluation.table import tabulate
@@ -14,28 +13,16 @@ from hallujax.models.streams import Variables
 from hallujax.training.checkpoint import Checkpoints
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One system of a run, ready to predict.
-
-    Attributes:
-      system: without its numbers.
-      variables: its numbers, as `RgbSystem.shapes`.
-      facts: what the run's files say of it, for people: where it was trained and how well it did.
-    """
-
-    system: RgbSystem
-    variables: Variables
-    facts: dict[str, Any]
-
-
-def read_run(workdir: pathlib.Path, name: str | None) -> Run:
+def read_run(workdir: pathlib.Path, name: str | None) -> TrainedSystem:
     """The system `name` of a workdir, or the best on validation clips of those that need RGB alone.
 
     Raises:
-      UsageError: if there is no such system, none that is finished and needs RGB alone, or it needs more.
+      UsageError: if the folder is no run, or there is no such system, none that is finished and needs RGB alone, or it
+        needs more.
       CheckpointError: if a checkpoint is damaged or of another architecture.
     """
+    if not (workdir / "run.json").exists():
+        raise _no_run(workdir)
     settings = json.loads((workdir / "run.json").read_text())
     described = settings["dataset"]
     if "classes" not in described:
@@ -69,14 +56,14 @@ def read_run(workdir: pathlib.Path, name: str | None) -> Run:
         "test_clips": row["test_clips"],
         "clip_passes": row["clip_passes"],
         "training_modalities": _modalities(workdir, experiment, row["stages"]),
+        "imagenet_weights": pathlib.Path(experiment.imagenet_weights).name,
         "revision": settings["revision"],
         "versions": settings["versions"],
     }
-    return Run(system, variables, facts)
+    return TrainedSystem(system, variables, facts)
 
 
-def no_run(path: pathlib.Path) -> UsageError:
-    """What to say of a folder that is neither a run nor an export."""
+def _no_run(path: pathlib.Path) -> UsageError:
     if not path.is_dir():
         return UsageError(f"{path}: no such folder; give a run's workdir or an export's folder")
     if seeds := sorted(seed.name for seed in path.glob("seed*") if (seed / "run.json").exists()):

@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Literal
 
 from hallujax.data.transforms import TransformOptions, encode
@@ -124,6 +125,21 @@ class RgbSystem:
         return {modality: clip for modality in method.modalities.values()}
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainedSystem:
+    """One system of a run, ready to predict.
+
+    Attributes:
+      system: without its numbers.
+      variables: its numbers, as `RgbSystem.shapes`.
+      facts: what the run's files say of it, for people: where it was trained and how well it did.
+    """
+
+    system: RgbSystem
+    variables: Variables
+    facts: dict[str, Any]
+
+
 class _Kept(Networks):
     """The networks that were kept; any other answers None, which the prediction does not depend on."""
 
@@ -154,6 +170,13 @@ def _needed(method: Method, clip: Mapping[str, jax.ShapeDtypeStruct]) -> Variabl
         "params": {name: tree for name, tree in params.items() if name in used},
         "batch_stats": {name: tree for name, tree in batch_stats.items() if name in used},
     }
+
+
+def bound(system: RgbSystem, variables: Variables) -> Callable[[np.ndarray], dict[str, jax.Array]]:
+    """`system.logits` with its variables on the default device, compiled once for each batch size."""
+    step = jax.jit(system.logits)
+    variables = jax.device_put(variables)
+    return lambda clips: step(variables, clips)
 
 
 def flatten(tree: Any) -> dict[str, Any]:
