@@ -186,6 +186,8 @@ class VideoFile:
                 if not streams:
                     what = "sound alone" if container.streams.audio else "no video stream"
                     raise DataError(f"{self._path}: it holds {what}")
+                if streams[0].codec_context is None:
+                    raise DataError(f"{self._path}: a video that no decoder here knows")
                 self._check_size(streams[0].codec_context)
                 streams[0].thread_type = "AUTO"
                 yield container, streams[0]
