@@ -53,9 +53,11 @@ def open_clip(source: Any) -> Clip:
     if not isinstance(source, str | os.PathLike):
         return Frames(source)
     path = pathlib.Path(source)
-    if not path.exists():
+    if path.is_dir():
+        return Folder(path)
+    if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
-    return Folder(path) if path.is_dir() else VideoFile(path)
+    return VideoFile(path)
 
 
 def fit(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
