@@ -8,7 +8,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from hallujax.errors import DataError, HallujaxError, UsageError
 
@@ -91,9 +91,33 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("report", _report, "write report.html from a run's files")
     sub.add_argument("--runs", type=pathlib.Path, required=True, help="a demo's, table's or train's folder")
 
+    sub = command("predict", _predict, "say what videos and folders of pictures show, from RGB alone")
+    sub.add_argument("--model", type=pathlib.Path, required=True, help="a run's workdir, or an export")
+    sub.add_argument("files", type=pathlib.Path, nargs="+", metavar="FILE", help="a video, or a folder of pictures")
+    sub.add_argument("--system", help="a row of the table (of those that need RGB alone, the best on validation)")
+    sub.add_argument("--top", type=_positive(int), default=5, help="classes to print (%(default)s)")
+    sub.add_argument("--json", action="store_true", help="one JSON object a file")
+    sub.add_argument("--window", type=_positive(float), help="seconds (frames of a folder) of a sliding window")
+
+    sub = command("export", _export, "write one system of a run as a folder of its own, for RGB alone")
+    sub.add_argument("run_folder", type=pathlib.Path, metavar="RUN", help="its workdir")
+    sub.add_argument("--system", help="a row of the table (of those that need RGB alone, the best on validation)")
+    sub.add_argument("--to", choices=("safetensors", "stablehlo"), default="safetensors", help="(%(default)s)")
+    sub.add_argument("--out", type=pathlib.Path, required=True, help="folder to make")
+
     sub = command("doctor", _doctor, "say what this machine has, and what is missing for what")
     sub.add_argument("data", type=pathlib.Path, nargs="*", help="folders of prepared datasets to look at")
     return parser
+
+
+def _positive(kind: type) -> Callable[[str], float]:
+    def positive(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        return value
+
+    return positive
 
 
 def _configured(sub: argparse.ArgumentParser) -> None:
@@ -150,6 +174,30 @@ def _report(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from hallujax.evaluation.report import write_report
 
     print(write_report(options.runs))
+
+
+def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    del rest
+    _compile_cache()
+    from hallujax.deploy.command import predict_files
+
+    return predict_files(
+        options.model,
+        options.files,
+        system=options.system,
+        top=options.top,
+        as_json=options.json,
+        window=options.window,
+    )
+
+
+def _export(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    from hallujax.deploy.export import write_export
+    from hallujax.deploy.run import read_run
+
+    write_export(read_run(options.run_folder, options.system), options.to, options.out)
+    print(options.out)
 
 
 def _doctor(options: argparse.Namespace, rest: Sequence[str]) -> int:

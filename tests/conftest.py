@@ -15,3 +15,24 @@ from data_prep.mocap_rgbd import prepare  # noqa: E402
 def tiny(tmp_path_factory):
     """A prepared dataset of 48 clips of 5 frames of 32x32; read-only, copy it before damaging it."""
     return prepare(tmp_path_factory.mktemp("mocap"), preset="tiny", workers=2, progress=False)
+
+
+@pytest.fixture(scope="session")
+def experiment(tiny):
+    """The shipped table on `tiny`, shrunk to seconds."""
+    from small_config import get_config
+
+    from hallujax.experiment import read_config
+
+    return read_config(get_config(str(tiny.parent)))
+
+
+@pytest.fixture(scope="session")
+def trained(experiment, tmp_path_factory):
+    """A workdir with every stage of the table trained; copy it before damaging it."""
+    from hallujax.console import Console
+    from hallujax.training.stages import train
+
+    workdir = tmp_path_factory.mktemp("trained") / "seed0"
+    train(experiment, workdir, Console())
+    return workdir

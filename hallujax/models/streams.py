@@ -9,7 +9,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from hallujax.models.resnet import VideoResNet
+
 Variables = dict[str, Any]
+
+
+def build_stream(arguments: Mapping[str, Any], num_classes: int) -> VideoResNet:
+    """A `VideoResNet` from plain names and numbers, as configurations and exports hold them: no bottleneck is 0.
+
+    Raises:
+      TypeError: for an argument or a dtype that there is not.
+      KeyError: if one of those that must be said is missing.
+    """
+    said = dict(arguments)
+    said["stage_sizes"] = tuple(said["stage_sizes"])
+    said["bottleneck"] = said["bottleneck"] or None
+    said["dtype"] = jnp.dtype(said["dtype"])
+    return VideoResNet(num_classes=num_classes, **said)
 
 
 class Networks:

@@ -7,6 +7,7 @@ score. Both are orbax checkpoints, written asynchronously and made visible by on
 
 import pathlib
 import shutil
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -72,8 +73,11 @@ class Checkpoints:
             ) from error
         return TrainState(**restored["state"]), restored["progress"]
 
-    def restore_best(self, step: int | None = None) -> dict[str, Any]:
+    def restore_best(self, step: int | None = None, *, networks: Collection[str] | None = None) -> dict[str, Any]:
         """`{"params", "batch_stats"}` of the best validation (or of `step`), on the default device.
+
+        Args:
+          networks: those to read; all if not said. One that is not there is left out.
 
         Raises:
           CheckpointError: if there is none or it cannot be read.
@@ -84,10 +88,23 @@ class Checkpoints:
         try:
             device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             metadata = self._best.item_metadata(step)["networks"]
-            template = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), metadata
+            template = {
+                kind: {
+                    network: jax.tree.map(
+                        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), tree
+                    )
+                    for network, tree in trees.items()
+                    if networks is None or network in networks
+                }
+                for kind, trees in metadata.items()
+            }
+            args = ocp.args.Composite(
+                networks=ocp.args.PyTreeRestore(
+                    template,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(template),
+                    partial_restore=True,
+                )
             )
-            args = ocp.args.Composite(networks=ocp.args.StandardRestore(template))
             return self._best.restore(step, args=args)["networks"]
         except Exception as error:
             raise CheckpointError(f"{self._directory}/best/{step} cannot be read ({_first_line(error)})") from error
@@ -153,6 +170,7 @@ def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
         handler = ocp.StandardCheckpointHandler()
         registry.add(item, ocp.args.StandardSave, handler)
         registry.add(item, ocp.args.StandardRestore, handler)
+    registry.add("networks", ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())  # Standard reads all or nothing
     handler = ocp.JsonCheckpointHandler()
     registry.add("progress", ocp.args.JsonSave, handler)
     registry.add("progress", ocp.args.JsonRestore, handler)

@@ -4,14 +4,13 @@ import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from hallujax import methods
 from hallujax.data.transforms import encode
 from hallujax.errors import UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage
-from hallujax.models import Head, VideoResNet, pretrained
-from hallujax.models.streams import initialize
+from hallujax.models import Head, pretrained
+from hallujax.models.streams import build_stream, initialize
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.warm_start import warm_start, warm_start_from_imagenet
 
@@ -25,11 +24,8 @@ def build_method(stage: Stage, num_classes: int) -> methods.Method:
       UsageError: for an unknown model argument, method or option, or if a network that no loss teaches, in whole or
         in part, is not started from another stage: it would stay random.
     """
-    model = dict(stage.model)
     try:
-        model["bottleneck"] = model["bottleneck"] or None
-        model["dtype"] = jnp.dtype(model["dtype"])
-        stream = VideoResNet(num_classes=num_classes, **model)
+        stream = build_stream(stage.model, num_classes)
     except (TypeError, KeyError) as error:
         raise UsageError(f"stages.{stage.name}.model: {error}") from error
     method = methods.build(stage.method, stream, stage.options)

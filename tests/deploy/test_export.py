@@ -1,0 +1,193 @@
+"""Exports stand alone, say what they are, hold no depth, and refuse to be half there."""
+
+import json
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from encoded import pictures
+from safetensors.numpy import load_file
+
+import hallujax
+from hallujax.cli import main
+from hallujax.deploy import export
+from hallujax.deploy.export import fold_batch_norm, write_export
+from hallujax.deploy.run import read_run
+from hallujax.errors import CheckpointError, UsageError
+from hallujax.models import VideoResNet
+from hallujax.models.discriminator import Discriminator
+
+STEP4 = "Hallucination + RGB (step 4)"
+CLIPS = [pictures(count, height=32) for count in (3, 5, 8)]
+
+
+@pytest.fixture(scope="module", params=["safetensors", "stablehlo"])
+def exported(request, trained, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exports") / request.param
+    write_export(read_run(trained, STEP4), request.param, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def expected(trained):
+    return list(hallujax.load(trained, STEP4).predict_many(CLIPS))
+
+
+def test_an_export_predicts_what_its_run_does(exported, expected):
+    predictor = hallujax.load(exported)
+    assert predictor.system.name == STEP4
+    for found, run in zip(predictor.predict_many(CLIPS), expected, strict=True):
+        np.testing.assert_allclose(found.probabilities, run.probabilities, atol=1e-5)
+        if exported.name == "safetensors":
+            assert set(found.scores) == set(run.scores)
+            np.testing.assert_array_equal(found.logits, run.logits)
+    windows = predictor(pictures(12, height=32), window=4)
+    assert len(windows.timeline) == 5 and windows.probabilities.sum() == pytest.approx(1)
+
+
+def test_no_other_modality_is_inside(exported):
+    assert "depth" not in json.dumps(json.loads((exported / "config.json").read_text())["system"]["members"])
+    if exported.name == "safetensors":
+        names = load_file(exported / "model.safetensors")
+        assert {name.split("/")[2] for name in names} == {"hallucination", "rgb"}
+        assert not [name for name in names if "depth" in name or "discriminator" in name]
+
+
+def test_an_admd_export_holds_the_student_alone(trained, tmp_path):
+    write_export(read_run(trained, "ADMD hallucination"), "safetensors", tmp_path / "admd")
+    assert {name.split("/")[2] for name in load_file(tmp_path / "admd" / "model.safetensors")} == {"hallucination"}
+
+
+def test_stablehlo_runs_with_jax_alone(trained, expected, tmp_path):
+    out = tmp_path / "export"
+    write_export(read_run(trained, STEP4), "stablehlo", out)
+    np.save(tmp_path / "clips.npy", np.stack([hallujax.load(out).read(clip) for clip in CLIPS]))
+    program = """
+import sys
+for name in ("hallujax", "flax", "orbax"):
+    sys.modules[name] = None  # importing it fails from here on
+import jax.export, numpy
+clips = numpy.load(sys.argv[2])
+program = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+assert program.platforms == ("cpu", "cuda", "tpu"), program.platforms
+assert clips.dtype == numpy.uint8
+both = [numpy.asarray(program.call(clips)), numpy.concatenate([program.call(clip[None]) for clip in clips])]
+numpy.save(sys.argv[3], numpy.stack(both))
+"""
+    files = [out / "model.stablehlo", tmp_path / "clips.npy", tmp_path / "probabilities.npy"]
+    subprocess.run([sys.executable, "-c", program, *map(str, files)], check=True, cwd=tmp_path, timeout=300)
+    together, one_by_one = np.load(files[-1])
+    np.testing.assert_allclose(together, [run.probabilities for run in expected], atol=1e-5)
+    np.testing.assert_allclose(one_by_one, together, atol=1e-6)
+
+
+def test_an_export_needs_neither_run_nor_data(exported):
+    """In a process of its own, which may not even import what training needs."""
+    program = """
+import sys
+for name in ("orbax", "optax", "grain", "tensorflow_datasets", "ml_collections"):
+    sys.modules[name] = None
+import hallujax, numpy
+print(hallujax.load(sys.argv[1])(numpy.zeros((5, 40, 50, 3), numpy.uint8)).label)
+"""
+    run = [sys.executable, "-c", program, str(exported)]
+    label = subprocess.run(run, check=True, capture_output=True, text=True, timeout=300).stdout.strip()
+    assert label in hallujax.load(exported).classes
+
+
+def test_the_card_says_what_the_run_says(exported, trained):
+    card = (exported / "MODEL_CARD.md").read_text()
+    row = read_run(trained, STEP4).facts
+    for fact in (
+        "jump, kick, punch, walk",
+        "`mocap_rgbd`, preset `tiny`",
+        "protocol `cross_subject`, seed 0",
+        "modalities seen in training: rgb + depth",
+        f"| validation | 12 | rgb | {100 * row['validation_accuracy']:.2f} |",
+        f"| test | 24 | rgb | {100 * row['test_accuracy']:.2f} |",
+        "## Limits",
+        "## Licence",
+    ):
+        assert fact in card
+    if exported.name == "safetensors":
+        numbers = [v.size for k, v in load_file(exported / "model.safetensors").items() if "/params/" in k]
+        assert f"{sum(numbers):,} parameters" in card
+    sums = (exported / "SHA256SUMS").read_text()
+    assert re.fullmatch(r"[0-9a-f]{64}  config\.json\n[0-9a-f]{64}  model\.(safetensors|stablehlo)\n", sums)
+
+
+def test_damage_is_found(trained, tmp_path):
+    out = tmp_path / "export"
+    write_export(read_run(trained, STEP4), "safetensors", out)
+    for name, message in (("model.safetensors", "differs"), ("config.json", "differs"), ("SHA256SUMS", "SHA-?256")):
+        path = out / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
+        with pytest.raises(CheckpointError, match=message):
+            hallujax.load(out)
+        path.unlink()
+        with pytest.raises((CheckpointError, UsageError), match=r"missing|neither run.json nor SHA256SUMS"):
+            hallujax.load(out)
+        path.write_bytes(whole)
+    hallujax.load(out)
+    with pytest.raises(UsageError, match="holds the system"):
+        hallujax.load(out, "RGB")
+
+
+def test_a_failed_export_leaves_nothing(trained, tmp_path, monkeypatch):
+    run = read_run(trained, STEP4)
+
+    def fails(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "model_card", fails)
+        with pytest.raises(OSError, match="No space"):
+            write_export(run, "safetensors", tmp_path / "export")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "export").mkdir()
+    write_export(run, "safetensors", tmp_path / "export")  # an empty folder may be filled
+    with pytest.raises(UsageError, match="exists already"):
+        write_export(run, "safetensors", tmp_path / "export")
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_the_command(trained, tmp_path, capsys):
+    out = str(tmp_path / "export")
+    assert main(["export", str(trained), "--system", STEP4, "--out", out]) == 0
+    assert main(["export", str(trained), "--system", STEP4, "--out", out]) == UsageError.exit_code
+    assert "exists already" in capsys.readouterr().err
+    assert main(["export", str(tmp_path), "--out", out + "2"]) == UsageError.exit_code
+    (tmp_path / "pictures").mkdir()
+    assert main(["predict", "--model", out, str(tmp_path / "pictures")]) == 3
+    assert "no pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["torchvision", "slim"])
+def test_folded_batch_norm_changes_nothing(layout):
+    network = VideoResNet(5, stage_sizes=(2, 1), width=4, bottleneck=8, layout=layout)
+    clip = jax.random.normal(jax.random.key(0), (2, 3, 32, 32, 3))
+    variables = network.init(jax.random.key(1), clip)
+    # Statistics and gains of a network that has been trained are not those of a fresh one.
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: np.asarray(leaf) + rng.uniform(0.1, 0.5, leaf.shape).astype("f"), variables)
+    params, batch_stats = fold_batch_norm(variables["params"], variables["batch_stats"])
+    before = jax.jit(network.apply)(variables, clip).logits
+    after = jax.jit(network.apply)({"params": params, "batch_stats": batch_stats}, clip).logits
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5 * np.abs(before).max())
+    gains = [leaf for path, leaf in jax.tree.leaves_with_path(params) if path[-1].key == "scale"]
+    assert len(gains) == 12 and all((gain == 1).all() for gain in gains)
+
+
+def test_a_norm_without_a_convolution_stays():
+    network = Discriminator(4, batch_norm=True)
+    variables = network.init(jax.random.key(0), np.ones((2, 3, 8), np.float32))
+    params, batch_stats = fold_batch_norm(variables["params"], variables["batch_stats"])
+    assert jax.tree.all(
+        jax.tree.map(
+            lambda a, b: (a == b).all(), (params, batch_stats), (variables["params"], variables["batch_stats"])
+        )
+    )
