@@ -69,6 +69,16 @@ def _uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
+def svg_text(uri: str) -> str:
+    """The SVG of a picture drawn here, for a file of its own."""
+    return base64.b64decode(uri.partition(",")[2]).decode("utf-8")
+
+
+def svg_uri(text: str) -> str:
+    """The other way round."""
+    return _uri(text.encode("utf-8"), "image/svg+xml")
+
+
 def accuracy_bars(bars: Sequence[dict[str, Any]], chance: float | None) -> str:
     """Horizontal bars, each a dict of `label`, `mean` (fraction or None), `deviation` (or None), `color`."""
     with _canvas(5.2, 0.34 * len(bars) + 0.65) as (figure, uris):
@@ -226,6 +236,41 @@ def class_changes(points: Sequence[float], classes: Sequence[str]) -> str:
         axes.set_xlabel("change of recall (points)")
         axes.grid(axis="x")
         axes.set_axisbelow(True)
+    return uris[0]
+
+
+def noise_curves(columns: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> str:
+    """A grid of curves over noise levels, a column a kind of noise: means over seeds, a standard deviation shaded.
+
+    Args:
+      columns: each a dict of `title`, `levels` (names of the places, evenly spaced) and `xlabel`.
+      rows: each a dict of `title`, `ylabel` and `lines`, `{name: for each column, percent [seeds, levels]}`.
+    """
+    widths = [len(column["levels"]) + 1 for column in columns]
+    with _canvas(0.52 * sum(widths), 3.1 * len(rows)) as (figure, uris):
+        grids = figure.subfigures(len(rows), 1) if len(rows) > 1 else [figure.subfigures(1, 1)]
+        for grid, row in zip(grids, rows, strict=True):
+            every = grid.subplots(1, len(columns), sharey=True, width_ratios=widths)
+            for number, (axes, column) in enumerate(zip(every, columns, strict=True)):
+                places = np.arange(len(column["levels"]))
+                for place, (name, lines) in enumerate(row["lines"].items()):
+                    values = np.asarray(lines[number], float)
+                    mean, color = values.mean(axis=0), CYCLE[place % len(CYCLE)]
+                    dash = DASHES[place % len(DASHES)]
+                    axes.plot(places, mean, color=color, linestyle=dash, marker="o", markersize=2.5, label=name)
+                    if len(values) > 1:
+                        spread = values.std(axis=0, ddof=1)
+                        axes.fill_between(places, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+                axes.set_xticks(places, column["levels"], fontsize=7.5)
+                axes.set_xlim(-0.4, places[-1] + 0.4)
+                axes.set_ylim(0, 102)
+                axes.set_title(column["title"], fontsize=9)
+                axes.set_xlabel(column["xlabel"], fontsize=7.5)
+                axes.grid(axis="y")
+            every[0].set_ylabel(row["ylabel"])
+            grid.suptitle(row["title"], fontsize=10, x=0.01, ha="left")
+            handles, labels = every[0].get_legend_handles_labels()
+            grid.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), handlelength=2.8)
     return uris[0]
 
 
