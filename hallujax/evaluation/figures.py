@@ -239,39 +239,45 @@ def class_changes(points: Sequence[float], classes: Sequence[str]) -> str:
     return uris[0]
 
 
-def noise_curves(columns: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> str:
-    """A grid of curves over noise levels, a column a kind of noise: means over seeds, a standard deviation shaded.
+def noise_curves(kinds: Sequence[dict[str, Any]], questions: Sequence[dict[str, Any]]) -> str:
+    """For each question a block of panels, one a kind of noise: means over seeds, a standard deviation shaded.
 
     Args:
-      columns: each a dict of `title`, `levels` (names of the places, evenly spaced) and `xlabel`.
-      rows: each a dict of `title`, `ylabel` and `lines`, `{name: for each column, percent [seeds, levels]}`.
+      kinds: each a dict of `title`, `xlabel` and `levels`, the names of the places, evenly spaced.
+      questions: each a dict of `title`, `ylabel` and `lines`, `{name: for each kind, percent [seeds, levels]}`.
     """
-    widths = [len(column["levels"]) + 1 for column in columns]
-    with _canvas(0.52 * sum(widths), 3.1 * len(rows)) as (figure, uris):
-        grids = figure.subfigures(len(rows), 1) if len(rows) > 1 else [figure.subfigures(1, 1)]
-        for grid, row in zip(grids, rows, strict=True):
-            every = grid.subplots(1, len(columns), sharey=True, width_ratios=widths)
-            for number, (axes, column) in enumerate(zip(every, columns, strict=True)):
-                places = np.arange(len(column["levels"]))
-                for place, (name, lines) in enumerate(row["lines"].items()):
-                    values = np.asarray(lines[number], float)
-                    mean, color = values.mean(axis=0), CYCLE[place % len(CYCLE)]
-                    dash = DASHES[place % len(DASHES)]
-                    axes.plot(places, mean, color=color, linestyle=dash, marker="o", markersize=2.5, label=name)
-                    if len(values) > 1:
-                        spread = values.std(axis=0, ddof=1)
-                        axes.fill_between(places, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
-                axes.set_xticks(places, column["levels"], fontsize=7.5)
-                axes.set_xlim(-0.4, places[-1] + 0.4)
+    across = 3
+    down = -(-(len(kinds) + 1) // across)  # the legend has a place of its own
+    with _canvas(7.6, 2.15 * down * len(questions)) as (figure, uris):
+        blocks = np.atleast_1d(figure.subfigures(len(questions), 1))
+        for block, question in zip(blocks, questions, strict=True):
+            panels = block.subplots(down, across, sharey=True).ravel()
+            for number, (axes, kind) in enumerate(zip(panels, kinds, strict=False)):
+                for place, (name, lines) in enumerate(question["lines"].items()):
+                    _mean_and_spread(axes, np.asarray(lines[number], float), place, name)
+                axes.set_xticks(range(len(kind["levels"])), kind["levels"], fontsize=8)
+                axes.set_xlim(-0.4, len(kind["levels"]) - 0.6)
                 axes.set_ylim(0, 102)
-                axes.set_title(column["title"], fontsize=9)
-                axes.set_xlabel(column["xlabel"], fontsize=7.5)
+                axes.set_title(kind["title"], fontsize=9)
+                axes.set_xlabel(kind["xlabel"], fontsize=8)
                 axes.grid(axis="y")
-            every[0].set_ylabel(row["ylabel"])
-            grid.suptitle(row["title"], fontsize=10, x=0.01, ha="left")
-            handles, labels = every[0].get_legend_handles_labels()
-            grid.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), handlelength=2.8)
+            for axes in panels[::across]:
+                axes.set_ylabel(question["ylabel"])
+            for axes in panels[len(kinds) :]:
+                axes.set_axis_off()
+            panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="center left", handlelength=3)
+            block.suptitle(question["title"], fontsize=10, fontweight="bold", x=0.01, ha="left")
     return uris[0]
+
+
+def _mean_and_spread(axes: Any, values: np.ndarray, place: int, label: str) -> None:
+    """One line of `values` [seeds, levels], in the style of that place in the legend."""
+    style = {"color": CYCLE[place % len(CYCLE)], "linestyle": DASHES[place % len(DASHES)]}
+    mean, x = values.mean(axis=0), np.arange(values.shape[1])
+    axes.plot(x, mean, **style, marker="o", markersize=2.5, label=label)
+    if len(values) > 1:
+        spread = values.std(axis=0, ddof=1)
+        axes.fill_between(x, mean - spread, mean + spread, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def rgb_strip(frames: np.ndarray) -> str:
