@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -163,13 +164,16 @@ def _robustness(options: argparse.Namespace, rest: Sequence[str]) -> None:
     _compile_cache()
     from hallujax.evaluation.robustness import measure_robustness
 
+    flags = ("workdir", "data", "out", "false_alarms", "system")
+    given = {name.replace("_", "-"): getattr(options, name) for name in flags}
+    said = [f"--{flag} {shlex.quote(str(value))}" for flag, value in given.items() if value is not None]
     measure_robustness(
         options.workdir,
         data=options.data,
         out=options.out or options.workdir,
         false_alarms=options.false_alarms,
         system=options.system,
-        command=f"hallujax robustness --workdir {options.workdir} --false-alarms {options.false_alarms}",
+        command=f"hallujax robustness {' '.join(said)}",
     )
 
 

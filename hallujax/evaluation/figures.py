@@ -46,7 +46,7 @@ STYLE = {
 @contextlib.contextmanager
 def _canvas(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """A figure of that many inches; on leaving, its SVG is the only element of the list."""
-    matplotlib = _matplotlib()
+    matplotlib = require_matplotlib()
     uris: list[str] = []
     with matplotlib.rc_context(STYLE):
         figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
@@ -56,12 +56,13 @@ def _canvas(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     uris.append(_uri(buffer.getvalue(), "image/svg+xml"))
 
 
-def _matplotlib() -> Any:
+def require_matplotlib() -> Any:
+    """matplotlib, or a UsageError that says how to install it."""
     try:
         import matplotlib.figure
         import matplotlib.ticker
     except ImportError as error:
-        raise UsageError("the report needs matplotlib; install it: pip install 'hallujax[demo]'") from error
+        raise UsageError("a figure needs matplotlib; install it: pip install 'hallujax[demo]'") from error
     return matplotlib
 
 
@@ -136,7 +137,7 @@ def learning_curves(
         levels = [np.median([line[term] for line in training if term in line]) for term in terms]
         if len(terms) > 1 and min(levels) > 0 and max(levels) > 8 * min(levels):
             losses.set_yscale("log")
-            ticker = _matplotlib().ticker
+            ticker = require_matplotlib().ticker
             losses.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 3)))
             losses.yaxis.set_major_formatter("{x:g}")
             losses.yaxis.set_minor_formatter(ticker.NullFormatter())
@@ -239,12 +240,13 @@ def class_changes(points: Sequence[float], classes: Sequence[str]) -> str:
     return uris[0]
 
 
-def noise_curves(kinds: Sequence[dict[str, Any]], questions: Sequence[dict[str, Any]]) -> str:
+def noise_curves(kinds: Sequence[dict[str, Any]], questions: Sequence[dict[str, Any]], systems: Sequence[str]) -> str:
     """For each question a block of panels, one a kind of noise: means over seeds, a standard deviation shaded.
 
     Args:
       kinds: each a dict of `title`, `xlabel` and `levels`, the names of the places, evenly spaced.
       questions: each a dict of `title`, `ylabel` and `lines`, `{name: for each kind, percent [seeds, levels]}`.
+      systems: names that keep their colour from question to question.
     """
     across = 3
     down = -(-(len(kinds) + 1) // across)  # the legend has a place of its own
@@ -254,7 +256,8 @@ def noise_curves(kinds: Sequence[dict[str, Any]], questions: Sequence[dict[str, 
             panels = block.subplots(down, across, sharey=True).ravel()
             for number, (axes, kind) in enumerate(zip(panels, kinds, strict=False)):
                 for place, (name, lines) in enumerate(question["lines"].items()):
-                    _mean_and_spread(axes, np.asarray(lines[number], float), place, name)
+                    style = systems.index(name) if name in systems else place
+                    _mean_and_spread(axes, np.asarray(lines[number], float), style, name)
                 axes.set_xticks(range(len(kind["levels"])), kind["levels"], fontsize=8)
                 axes.set_xlim(-0.4, len(kind["levels"]) - 0.6)
                 axes.set_ylim(0, 102)
@@ -270,9 +273,9 @@ def noise_curves(kinds: Sequence[dict[str, Any]], questions: Sequence[dict[str, 
     return uris[0]
 
 
-def _mean_and_spread(axes: Any, values: np.ndarray, place: int, label: str) -> None:
-    """One line of `values` [seeds, levels], in the style of that place in the legend."""
-    style = {"color": CYCLE[place % len(CYCLE)], "linestyle": DASHES[place % len(DASHES)]}
+def _mean_and_spread(axes: Any, values: np.ndarray, number: int, label: str) -> None:
+    """One line of `values` [seeds, levels] in one of the styles."""
+    style = {"color": CYCLE[number % len(CYCLE)], "linestyle": DASHES[number % len(DASHES)]}
     mean, x = values.mean(axis=0), np.arange(values.shape[1])
     axes.plot(x, mean, **style, marker="o", markersize=2.5, label=label)
     if len(values) > 1:
@@ -313,7 +316,7 @@ def depth_scale() -> str:
 
 def _color_depth(frames: np.ndarray, near: float, far: float) -> np.ndarray:
     share = (frames.astype(np.float32) - near) / max(far - near, 1.0)
-    colors = _matplotlib().colormaps["cividis_r"](np.clip(share, 0, 1), bytes=True)[..., :3]
+    colors = require_matplotlib().colormaps["cividis_r"](np.clip(share, 0, 1), bytes=True)[..., :3]
     return _mark_no_return(colors, frames)
 
 

@@ -21,10 +21,10 @@ from hallujax.data.noise import NOISES
 from hallujax.data.pipeline import check_clips
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
-from hallujax.errors import UsageError
+from hallujax.errors import CheckpointError, UsageError
 from hallujax.evaluation import finished, switching
 from hallujax.evaluation.evaluate import Evaluator
-from hallujax.evaluation.figures import noise_curves, svg_text
+from hallujax.evaluation.figures import noise_curves, require_matplotlib, svg_text
 from hallujax.evaluation.noisy import CLEAN, Answers, Condition, NoisyEvaluator
 from hallujax.evaluation.robustness_systems import FUSE, Systems, choose_systems, system_logits
 from hallujax.experiment import Experiment
@@ -65,7 +65,8 @@ def measure_robustness(
       DataError, CheckpointError: if what it was trained on or wrote cannot be read.
     """
     started = time.monotonic()
-    switching.calibrate(np.zeros(1), false_alarms)  # an impossible rate is said before minutes of work
+    switching.calibrate(np.zeros(1), false_alarms)  # what is wrong is said before minutes of work
+    require_matplotlib()
     folders = finished.seed_folders(run)
     experiments = {s: finished.read_experiment(path) for s, path in folders.items() if (path / "run.json").exists()}
     experiment = next(iter(experiments.values()))
@@ -207,6 +208,8 @@ class _Bench:
         for condition, found in answers.items():
             scores = {name: doubt(found) for name, doubt in doubts.items()}
             logits = system_logits(systems, blind, found)
+            if odd := [name for name, values in logits.items() if not np.isfinite(values).all()]:
+                raise CheckpointError(f"seed {seed}: the logits of {odd[0]} are not finite ({condition[0]} depth)")
             trusted, fallback = logits[systems.trusted], logits[systems.fallback.name]
             for name, threshold in thresholds.items():
                 logits[name] = switching.switch(trusted, fallback, scores[name], threshold)
@@ -313,6 +316,7 @@ def draw(rows: Sequence[Mapping[str, Any]], systems: Systems) -> str:
                     "lines": {name: curve(name) for name in (systems.trusted, systems.fallback.name, *POLICIES)},
                 },
             ],
+            systems=(*fixed, *blind, *POLICIES),
         )
     )
 

@@ -1,7 +1,6 @@
 """The command on a really trained tiny run, against NumPy statements of what its numbers mean."""
 
 import csv
-import dataclasses
 import json
 import shutil
 
@@ -11,7 +10,6 @@ import pytest
 from small_config import get_config
 
 from hallujax.cli import main
-from hallujax.console import Console
 from hallujax.data.noise import NOISES
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
@@ -22,35 +20,22 @@ from hallujax.evaluation.noisy import CLEAN, NoisyEvaluator
 from hallujax.evaluation.robustness import COLUMNS, DISCRIMINATOR, FUSE, POLICIES, SOFTMAX
 from hallujax.experiment import read_config
 from hallujax.methods import clip_logits
-from hallujax.models.streams import Networks
+from hallujax.models.streams import Networks, initialize
 from hallujax.training.sharding import make_mesh
-from hallujax.training.stages import train
 from hallujax.training.start import build_method
 
-TESTED = 18  # clips of the tiny dataset's unseen performers
-
-
-def experiment_of(folder, **changes):
-    config = get_config(str(folder))
-    del config.stages.rgb2, config.stages.control
-    for name in ("RGB ensemble", "RGB from depth (control)", "RGB + control"):
-        del config.systems[name]
-    for stage, value in changes.items():
-        config.stages[stage].update(value)
-    return read_config(config)
-
 
 @pytest.fixture(scope="module")
-def experiment(tiny):
-    return experiment_of(tiny.parent)
-
-
-@pytest.fixture(scope="module")
-def table(experiment, tmp_path_factory):
-    """A table's folder with two seeds."""
+def table(trained, tmp_path_factory):
+    """A table's folder with two seeds; the second is the first with the two RGB streams exchanged."""
     folder = tmp_path_factory.mktemp("table")
-    for seed in (0, 1):
-        train(dataclasses.replace(experiment, seed=seed), folder / f"seed{seed}", Console())
+    for seed, streams in ((0, ("rgb", "rgb2")), (1, ("rgb2", "rgb"))):
+        shutil.copytree(trained, folder / f"seed{seed}", ignore=shutil.ignore_patterns("rgb", "rgb2", "latest"))
+        for stage, source in zip(("rgb", "rgb2"), streams, strict=True):
+            shutil.copytree(trained / source, folder / f"seed{seed}" / stage)
+        run = json.loads((trained / "run.json").read_text())
+        run["config"]["seed"] = seed
+        (folder / f"seed{seed}" / "run.json").write_text(json.dumps(run))
     return folder
 
 
@@ -175,15 +160,14 @@ def test_one_condition_against_the_networks_called_by_hand(experiment, tiny, tab
 
 def test_connected_streams_feel_the_noise_in_both(tiny):
     """With connections from depth to RGB, the RGB stream's answer on clean depth must not be used again."""
-    experiment = experiment_of(tiny.parent, two_stream={"options": {"connect": True}})
-    dataset = PreparedDataset.open(tiny)
+    config = get_config(str(tiny.parent))
+    config.stages.two_stream.options.connect = True
+    experiment, dataset = read_config(config), PreparedDataset.open(tiny)
     methods = {name: build_method(experiment.stages[name], 4) for name in ("two_stream", "admd")}
     rows, mesh = np.arange(3), make_mesh()
     frames = np.tile([0, 2, 4], (3, 1))
     batch = {m: dataset.read(m, rows, frames) for m in ("rgb", "depth")}
     encoded = encode(batch, experiment.transforms)
-    from hallujax.models.streams import initialize
-
     networks = {}
     for name, method in methods.items():
         params, batch_stats = initialize(method.networks, method.forward, encoded, jax.random.key(0))

@@ -26,19 +26,6 @@ from hallujax.training.stages import train
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def experiment(tiny):
-    return read_config(get_config(str(tiny.parent)))
-
-
-@pytest.fixture(scope="module")
-def trained(experiment, tmp_path_factory):
-    """A workdir with every stage of the table trained."""
-    workdir = tmp_path_factory.mktemp("trained") / "seed0"
-    train(experiment, workdir, Console())
-    return workdir
-
-
 def only(experiment, *names):
     """The experiment with some of its stages and no table."""
     stages = {name: stage for name, stage in experiment.stages.items() if name in names}
