@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_config import get_config
 
+from configs import table as table_config
 from hallujax.cli import main
 from hallujax.data.noise import NOISES
 from hallujax.data.protocols import split
@@ -18,6 +19,7 @@ from hallujax.evaluation.evaluate import Predictions, fuse
 from hallujax.evaluation.finished import restore
 from hallujax.evaluation.noisy import CLEAN, NoisyEvaluator
 from hallujax.evaluation.robustness import COLUMNS, DISCRIMINATOR, FUSE, POLICIES, SOFTMAX
+from hallujax.evaluation.robustness_systems import choose_systems
 from hallujax.experiment import read_config
 from hallujax.methods import clip_logits
 from hallujax.models.streams import Networks, initialize
@@ -156,6 +158,23 @@ def test_one_condition_against_the_networks_called_by_hand(experiment, tiny, tab
         assert float(row["accuracy"]) == pytest.approx((np.asarray(logits).argmax(1) == labels).mean(), abs=1e-5), name
         assert float(row["fake_confidence"]) == pytest.approx(fake.mean(), abs=1e-4)
     assert float(rows[1, "blank", 1.0, DISCRIMINATOR]["switched"]) == pytest.approx((fake > threshold).mean(), abs=1e-5)
+
+
+def test_systems_are_found_by_what_they_see():
+    """The paper preset gives ADMD streams of its own, so no system of its table is the trusted one."""
+    found = {}
+    for preset in ("", "paper", "authors_code"):
+        experiment = read_config(table_config.get_config(f"mocap_rgbd,cross_subject,{preset}"))
+        methods = {name: build_method(stage, 15) for name, stage in experiment.stages.items()}
+        found[preset] = choose_systems(experiment, methods, None)
+    ours, paper = found[""], found["paper"]
+    assert (ours.admd, ours.rgb, ours.trusted) == ("admd", ("rgb",), "Two-stream, not fine-tuned")
+    assert [system.name for system in ours.two_streams] == ["Two-stream (step 2)"]
+    assert [system.name for system in ours.hallucinating] == ["Hallucination + RGB (step 4)"]
+    assert "depth" not in ours.stages, "ADMD's own teacher stands for it"
+    assert (paper.rgb, paper.trusted) == (("admd_rgb",), "RGB + depth of admd")
+    assert {system.name for system in paper.two_streams} == {"Two-stream (step 2)", "Two-stream, not fine-tuned"}
+    assert paper.stages == found["authors_code"].stages and "depth" in paper.stages
 
 
 def test_connected_streams_feel_the_noise_in_both(tiny):
