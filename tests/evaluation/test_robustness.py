@@ -29,7 +29,7 @@ from hallujax.training.start import build_method
 
 @pytest.fixture(scope="module")
 def table(trained, tmp_path_factory):
-    """A table's folder with two seeds; the second is the first with the two RGB streams exchanged."""
+    """A table's folder: a seed, the same with its two RGB streams exchanged for another, and one not begun."""
     folder = tmp_path_factory.mktemp("table")
     for seed, streams in ((0, ("rgb", "rgb2")), (1, ("rgb2", "rgb"))):
         shutil.copytree(trained, folder / f"seed{seed}", ignore=shutil.ignore_patterns("rgb", "rgb2", "latest"))
@@ -38,6 +38,7 @@ def table(trained, tmp_path_factory):
         run = json.loads((trained / "run.json").read_text())
         run["config"]["seed"] = seed
         (folder / f"seed{seed}" / "run.json").write_text(json.dumps(run))
+    (folder / "table.json").write_text(json.dumps({"rows": [{"accuracies": {"0": 0.5, "1": 0.5, "2": None}}]}))
     return folder
 
 
@@ -102,7 +103,7 @@ def test_thresholds_keep_what_they_promise(summary):
 
 def test_the_summary_says_what_made_it(summary, table):
     assert summary["run"] == str(table) and "--false-alarms 0.25" in summary["command"]
-    assert summary["seeds"] == [0, 1] and summary["missing_seeds"] == {}
+    assert summary["seeds"] == [0, 1] and list(summary["missing_seeds"]) == ["2"]
     assert summary["trusted"] == "Two-stream, not fine-tuned" and summary["fallback"] == "ADMD two-stream"
     assert summary["revision"] and summary["dataset"]["fingerprint"]
     for line in summary["regret"]:
@@ -235,23 +236,15 @@ def test_bad_input_is_named(table, tiny, tmp_path, capsys):
     assert not list(plain.glob("robustness*"))
 
 
-def test_a_missing_seed_is_said_and_other_settings_are_refused(table, tmp_path, capsys):
+def test_seeds_that_cannot_be_compared_are_refused(table, tmp_path, capsys):
     folder = tmp_path / "table"
     shutil.copytree(table, folder)
-    (folder / "seed1" / "step4" / "stage.json").unlink()
-    (folder / "table.json").write_text(json.dumps({"rows": [{"accuracies": {"0": 0.5, "1": None, "2": None}}]}))
-    assert main(["robustness", f"--workdir={folder}"]) == 0
-    said = capsys.readouterr().out
-    assert "seed 1 is missing: step4 not finished" in said and "seed 2 is missing" in said
-    summary = json.loads((folder / "robustness.json").read_text())
-    assert summary["seeds"] == [0] and list(summary["missing_seeds"]) == ["1", "2"]
-
-    shutil.copyfile(table / "seed1" / "step4" / "stage.json", folder / "seed1" / "step4" / "stage.json")
     run = json.loads((folder / "seed1" / "run.json").read_text())
     run["config"]["transforms"]["flip"] = 0.25
     (folder / "seed1" / "run.json").write_text(json.dumps(run))
     line = fails(capsys, 2, "--workdir", folder)
     assert "seed0" in line and "seed1" in line and "different settings" in line
-    shutil.rmtree(folder / "seed0" / "admd")
-    shutil.rmtree(folder / "seed1" / "admd")
-    assert "no finished seed" in fails(capsys, 2, "--workdir", folder)
+    for seed, stage in ((0, "step4"), (1, "admd")):
+        (folder / f"seed{seed}" / stage / "stage.json").unlink()
+    line = fails(capsys, 2, "--workdir", folder)
+    assert "no finished seed: seed 0: step4 not finished; seed 1: admd not finished; seed 2: " in line
