@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -88,6 +89,19 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--split", choices=("validation", "test"), default="test")
     sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, if it has moved")
 
+    sub = command("robustness", _robustness, "what becomes of a run's systems, and of switching, when depth fails")
+    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="a table's folder, or one seed's")
+    sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, if it has moved")
+    sub.add_argument("--out", type=pathlib.Path, help="where robustness.csv, .json and .svg go (the workdir)")
+    sub.add_argument(
+        "--false-alarms",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of the clean validation clips for which a switch may give up depth (%(default)s)",
+    )
+    sub.add_argument("--system", help="whose discriminator switches (the first that averages an ADMD stage with RGB)")
+
     sub = command("report", _report, "write report.html from a run's files")
     sub.add_argument("--runs", type=pathlib.Path, required=True, help="a demo's, table's or train's folder")
 
@@ -167,6 +181,24 @@ def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from hallujax.tables import evaluate_again
 
     evaluate_again(options.workdir, options.split, options.data)
+
+
+def _robustness(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    _compile_cache()
+    from hallujax.evaluation.robustness import measure_robustness
+
+    flags = ("workdir", "data", "out", "false_alarms", "system")
+    given = {name.replace("_", "-"): getattr(options, name) for name in flags}
+    said = [f"--{flag} {shlex.quote(str(value))}" for flag, value in given.items() if value is not None]
+    measure_robustness(
+        options.workdir,
+        data=options.data,
+        out=options.out or options.workdir,
+        false_alarms=options.false_alarms,
+        system=options.system,
+        command=f"hallujax robustness {' '.join(said)}",
+    )
 
 
 def _report(options: argparse.Namespace, rest: Sequence[str]) -> None:

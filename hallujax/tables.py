@@ -7,11 +7,11 @@ import pathlib
 from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
-from hallujax.errors import DataError, UsageError
+from hallujax.errors import UsageError
 from hallujax.evaluation.evaluate import evaluators, predictions_path
+from hallujax.evaluation.finished import open_dataset, read_experiment, restore
 from hallujax.evaluation.table import accuracy_text, system_predictions, tabulate, write_table
-from hallujax.experiment import Experiment, from_json
-from hallujax.training.checkpoint import Checkpoints
+from hallujax.experiment import Experiment
 from hallujax.training.sharding import make_mesh
 from hallujax.training.stages import is_done, train, work_left
 from hallujax.training.start import build_method
@@ -81,28 +81,15 @@ def evaluate_again(workdir: pathlib.Path, split_name: str, data: pathlib.Path | 
       UsageError: if the folder holds no run.
       DataError, CheckpointError: if what it was trained on or wrote cannot be read.
     """
-    if not (workdir / "run.json").exists():
-        seeds = sorted(path.name for path in workdir.glob("seed*") if (path / "run.json").exists())
-        hint = f"; did you mean {workdir / seeds[0]}?" if seeds else ""
-        raise UsageError(f"{workdir} is no workdir: it has no run.json{hint}")
-    experiment = from_json(json.loads((workdir / "run.json").read_text())["config"])
-    directory = data or pathlib.Path(experiment.data.directory)
-    dataset = PreparedDataset.open(directory / experiment.data.dataset)
+    experiment = read_experiment(workdir)
+    dataset = open_dataset(experiment, data)
     rows = split(dataset, experiment.data.protocol)[split_name]
     for stage in experiment.order():
         if not is_done(workdir / stage.name):
             print(f"{stage.name}: not finished")
             continue
-        trained_on = json.loads((workdir / stage.name / "config.json").read_text())["dataset_fingerprint"]
-        if trained_on != dataset.fingerprint:
-            raise DataError(
-                f"{stage.name} was trained on another {dataset.name} ({trained_on[:12]}) than the one in {directory} "
-                f"({dataset.fingerprint[:12]}): its predictions would not be comparable"
-            )
         method = build_method(stage, len(dataset.classes))
-        checkpoints = Checkpoints(workdir / stage.name / "checkpoints")
-        networks = checkpoints.restore_best()
-        checkpoints.close()
+        networks = restore(workdir / stage.name, dataset)
         arguments = (method, dataset, experiment.data, experiment.transforms, make_mesh())
         for seen, evaluator in evaluators(*arguments).items():
             predictions = evaluator.predict(networks["params"], networks["batch_stats"], rows)

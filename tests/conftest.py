@@ -7,8 +7,12 @@ FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expens
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip()
 
 import pytest  # noqa: E402
+from small_config import get_config  # noqa: E402
 
 from data_prep.mocap_rgbd import prepare  # noqa: E402
+from hallujax.console import Console  # noqa: E402
+from hallujax.experiment import read_config  # noqa: E402
+from hallujax.training.stages import train  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -19,20 +23,13 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def experiment(tiny):
-    """The shipped table on `tiny`, shrunk to seconds."""
-    from small_config import get_config
-
-    from hallujax.experiment import read_config
-
+    """The shipped table configuration, shrunk."""
     return read_config(get_config(str(tiny.parent)))
 
 
 @pytest.fixture(scope="session")
 def trained(experiment, tmp_path_factory):
-    """A workdir with every stage of the table trained; copy it before damaging it."""
-    from hallujax.console import Console
-    from hallujax.training.stages import train
-
+    """A workdir with every stage of the table trained; copy it before changing it."""
     workdir = tmp_path_factory.mktemp("trained") / "seed0"
     train(experiment, workdir, Console())
     return workdir

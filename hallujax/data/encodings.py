@@ -36,3 +36,6 @@ def metres(depth: Array, *, near: float, far: float) -> Array:
 
 
 ENCODINGS: Mapping[str, Callable[..., Array]] = {"grey": grey, "jet": jet, "metres": metres}
+
+# The largest value of each, where noise saturates; the smallest is 0.
+LARGEST: Mapping[str, float] = {"grey": 1.0, "jet": 1.0, "metres": 65.535}

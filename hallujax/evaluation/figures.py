@@ -46,7 +46,7 @@ STYLE = {
 @contextlib.contextmanager
 def _canvas(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """A figure of that many inches; on leaving, its SVG is the only element of the list."""
-    matplotlib = _matplotlib()
+    matplotlib = require_matplotlib()
     uris: list[str] = []
     with matplotlib.rc_context(STYLE):
         figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
@@ -56,17 +56,28 @@ def _canvas(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     uris.append(_uri(buffer.getvalue(), "image/svg+xml"))
 
 
-def _matplotlib() -> Any:
+def require_matplotlib() -> Any:
+    """matplotlib, or a UsageError that says how to install it."""
     try:
         import matplotlib.figure
         import matplotlib.ticker
     except ImportError as error:
-        raise UsageError("the report needs matplotlib; install it: pip install 'hallujax[demo]'") from error
+        raise UsageError("a figure needs matplotlib; install it: pip install 'hallujax[demo]'") from error
     return matplotlib
 
 
 def _uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def svg_text(uri: str) -> str:
+    """The SVG of a picture drawn here, for a file of its own."""
+    return base64.b64decode(uri.partition(",")[2]).decode("utf-8")
+
+
+def svg_uri(text: str) -> str:
+    """The other way round."""
+    return _uri(text.encode("utf-8"), "image/svg+xml")
 
 
 def accuracy_bars(bars: Sequence[dict[str, Any]], chance: float | None) -> str:
@@ -126,7 +137,7 @@ def learning_curves(
         levels = [np.median([line[term] for line in training if term in line]) for term in terms]
         if len(terms) > 1 and min(levels) > 0 and max(levels) > 8 * min(levels):
             losses.set_yscale("log")
-            ticker = _matplotlib().ticker
+            ticker = require_matplotlib().ticker
             losses.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 3)))
             losses.yaxis.set_major_formatter("{x:g}")
             losses.yaxis.set_minor_formatter(ticker.NullFormatter())
@@ -229,6 +240,49 @@ def class_changes(points: Sequence[float], classes: Sequence[str]) -> str:
     return uris[0]
 
 
+def noise_curves(kinds: Sequence[dict[str, Any]], questions: Sequence[dict[str, Any]], systems: Sequence[str]) -> str:
+    """For each question a block of panels, one a kind of noise: means over seeds, a standard deviation shaded.
+
+    Args:
+      kinds: each a dict of `title`, `xlabel` and `levels`, the names of the places, evenly spaced.
+      questions: each a dict of `title`, `ylabel` and `lines`, `{name: for each kind, percent [seeds, levels]}`.
+      systems: names that keep their colour from question to question.
+    """
+    across = 3
+    down = -(-(len(kinds) + 1) // across)  # the legend has a place of its own
+    with _canvas(7.6, 2.15 * down * len(questions)) as (figure, uris):
+        blocks = np.atleast_1d(figure.subfigures(len(questions), 1))
+        for block, question in zip(blocks, questions, strict=True):
+            panels = block.subplots(down, across, sharey=True).ravel()
+            for number, (axes, kind) in enumerate(zip(panels, kinds, strict=False)):
+                for place, (name, lines) in enumerate(question["lines"].items()):
+                    style = systems.index(name) if name in systems else place
+                    _mean_and_spread(axes, np.asarray(lines[number], float), style, name)
+                axes.set_xticks(range(len(kind["levels"])), kind["levels"], fontsize=8)
+                axes.set_xlim(-0.4, len(kind["levels"]) - 0.6)
+                axes.set_ylim(0, 102)
+                axes.set_title(kind["title"], fontsize=9)
+                axes.set_xlabel(kind["xlabel"], fontsize=8)
+                axes.grid(axis="y")
+            for axes in panels[::across]:
+                axes.set_ylabel(question["ylabel"])
+            for axes in panels[len(kinds) :]:
+                axes.set_axis_off()
+            panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="center left", handlelength=3)
+            block.suptitle(question["title"], fontsize=10, fontweight="bold", x=0.01, ha="left")
+    return uris[0]
+
+
+def _mean_and_spread(axes: Any, values: np.ndarray, number: int, label: str) -> None:
+    """One line of `values` [seeds, levels] in one of the styles."""
+    style = {"color": CYCLE[number % len(CYCLE)], "linestyle": DASHES[number % len(DASHES)]}
+    mean, x = values.mean(axis=0), np.arange(values.shape[1])
+    axes.plot(x, mean, **style, marker="o", markersize=2.5, label=label)
+    if len(values) > 1:
+        spread = values.std(axis=0, ddof=1)
+        axes.fill_between(x, mean - spread, mean + spread, color=style["color"], alpha=0.15, linewidth=0)
+
+
 def rgb_strip(frames: np.ndarray) -> str:
     """[T, H, W, 3] uint8 frames side by side."""
     return _strip(frames)
@@ -262,7 +316,7 @@ def depth_scale() -> str:
 
 def _color_depth(frames: np.ndarray, near: float, far: float) -> np.ndarray:
     share = (frames.astype(np.float32) - near) / max(far - near, 1.0)
-    colors = _matplotlib().colormaps["cividis_r"](np.clip(share, 0, 1), bytes=True)[..., :3]
+    colors = require_matplotlib().colormaps["cividis_r"](np.clip(share, 0, 1), bytes=True)[..., :3]
     return _mark_no_return(colors, frames)
 
 

@@ -4,6 +4,7 @@ A pure function of the files in the run folder. The page asks the network for no
 sample frames are inside it. It needs the extra `demo` (matplotlib, jinja2).
 """
 
+import json
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -83,6 +84,7 @@ def _page(run: Run) -> dict[str, Any]:
         "noise_mm": int(figures.NOISE_MM),
         "curves": _curves(run, chance),
         "confusion": _confusion(run, classes),
+        "robustness": _robustness(run),
         "stages": run.stages,
         "settings": list(_flatten(run.settings)),
         "command": run.table.get("command"),
@@ -226,6 +228,32 @@ def _confusion(run: Run, classes: list[str]) -> dict[str, Any] | None:
         "worse": int((points < 0).sum()),
         "same": int((points == 0).sum()),
     }
+
+
+def _robustness(run: Run) -> dict[str, Any] | None:
+    """What `hallujax robustness` left in the run folder; None where it has not run, or its files are damaged."""
+    paths = [run.folder / f"robustness.{kind}" for kind in ("json", "svg")]
+    if not all(path.exists() for path in paths):
+        return None
+    try:
+        found = json.loads(paths[0].read_text(encoding="utf-8"))
+        regrets = {(line["system"], line["noise"]): line for line in found["regret"]}
+        return {
+            "figure": figures.svg_uri(paths[1].read_text(encoding="utf-8")),
+            "noises": list(dict.fromkeys(noise for _, noise in regrets)),
+            "regrets": {
+                system: {
+                    noise: _difference(Difference(line["points"], line["low"], line["high"]))
+                    for (name, noise), line in regrets.items()
+                    if name == system
+                }
+                for system in dict.fromkeys(system for system, _ in regrets)
+            },
+            **{key: found[key] for key in ("trusted", "fallback", "false_alarms", "seeds", "missing_seeds", "command")},
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        run.problems.append(f"robustness.json is damaged ({error!r}): run hallujax robustness again")
+        return None
 
 
 def _open_dataset(run: Run) -> tuple[Any, str]:

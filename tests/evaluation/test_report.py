@@ -194,6 +194,25 @@ def test_a_missing_extra_is_named(whole_run, monkeypatch, package):
         write_report(whole_run)
 
 
+def test_robustness_is_shown_where_it_was_measured(tmp_path):
+    write_run(tmp_path, data=False)
+    assert "When depth fails" not in text_of(write_report(tmp_path))
+    lines = [
+        {"system": system, "noise": noise, "points": points, "low": points - 1, "high": points + 1}
+        for system, points in (("Switch: discriminator", 1.5), ("Always fuse", -0.25))
+        for noise in ("all", "blur")
+    ]
+    found = {"regret": lines, "trusted": "Two-stream", "fallback": "ADMD two-stream", "false_alarms": 0.05}
+    found |= {"seeds": [0], "missing_seeds": {"1": "admd not finished"}, "command": "hallujax robustness --workdir x"}
+    (tmp_path / "robustness.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "robustness.json").write_text(json.dumps(found))
+    text = text_of(write_report(tmp_path))
+    assert "When depth fails" in text and "gives up 5 % of the clean" in text and "1 seed, 1 missing" in text
+    assert "+1.5 +0.5 to +2.5" in text and "\u22120.2 \u22121.2 to +0.8" in text
+    (tmp_path / "robustness.json").write_text(json.dumps(found | {"regret": [{}]}))
+    assert "robustness.json is damaged (KeyError('system'))" in text_of(write_report(tmp_path))
+
+
 # The page
 
 

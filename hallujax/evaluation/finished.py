@@ -1,0 +1,68 @@
+"""Finished runs read back: their seeds, configuration, dataset and networks."""
+
+import json
+import pathlib
+from typing import Any
+
+from hallujax.data.records import PreparedDataset
+from hallujax.errors import CheckpointError, DataError, UsageError
+from hallujax.experiment import Experiment, from_json
+from hallujax.training.checkpoint import Checkpoints
+from hallujax.training.stages import is_done
+
+
+def seed_folders(folder: pathlib.Path) -> dict[int, pathlib.Path]:
+    """`{seed: workdir}` of a table's folder, or of one workdir; seeds that the table wants and that left nothing too.
+
+    Raises:
+      UsageError: if the folder holds no run.
+    """
+    if (folder / "run.json").exists():
+        return {read_experiment(folder).seed: folder}
+    found = {path.parent for path in folder.glob("seed*/run.json")}
+    if not found:
+        raise UsageError(f"{folder} is no workdir: neither it nor a seed's folder in it has a run.json")
+    wanted = set()
+    if (folder / "table.json").exists():
+        rows = json.loads((folder / "table.json").read_text())["rows"]
+        wanted = {folder / f"seed{seed}" for row in rows for seed in row["accuracies"]}
+    return dict(sorted((int(path.name.removeprefix("seed")), path) for path in found | wanted))
+
+
+def read_experiment(workdir: pathlib.Path) -> Experiment:
+    """What a workdir was trained from.
+
+    Raises:
+      UsageError: if it is no workdir.
+    """
+    if not (workdir / "run.json").exists():
+        seeds = sorted(path.name for path in workdir.glob("seed*") if (path / "run.json").exists())
+        hint = f"; did you mean {workdir / seeds[0]}?" if seeds else ""
+        raise UsageError(f"{workdir} is no workdir: it has no run.json{hint}")
+    return from_json(json.loads((workdir / "run.json").read_text())["config"])
+
+
+def open_dataset(experiment: Experiment, data: pathlib.Path | None) -> PreparedDataset:
+    """The dataset of an experiment, in the folder `data` if it is not where it was at training."""
+    return PreparedDataset.open((data or pathlib.Path(experiment.data.directory)) / experiment.data.dataset)
+
+
+def restore(stage: pathlib.Path, dataset: PreparedDataset) -> dict[str, Any]:
+    """`{"params", "batch_stats"}` of a finished stage's folder.
+
+    Raises:
+      CheckpointError: if the stage is not finished, or cannot be read.
+      DataError: if it was trained on another dataset.
+    """
+    if not is_done(stage):
+        raise CheckpointError(f"{stage} is not finished; the command that started it continues it")
+    trained_on = json.loads((stage / "config.json").read_text())["dataset_fingerprint"]
+    if trained_on != dataset.fingerprint:
+        raise DataError(
+            f"{stage.name} was trained on another {dataset.name} ({trained_on[:12]}) than the one in "
+            f"{dataset.directory.parent} ({dataset.fingerprint[:12]}): its predictions would not be comparable"
+        )
+    checkpoints = Checkpoints(stage / "checkpoints")
+    networks = checkpoints.restore_best()
+    checkpoints.close()
+    return networks
