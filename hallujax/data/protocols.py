@@ -1,6 +1,8 @@
 """Evaluation protocols: which clips of a dataset train, validate and test. Queries on the clip index, nothing
 more."""
 
+import hashlib
+
 import numpy as np
 
 from hallujax.data.records import PreparedDataset
@@ -44,6 +46,48 @@ def _mocap_cross_view(index: np.ndarray) -> dict[str, np.ndarray]:
     return {"train": ~tested & ~validation, "validation": validation, "test": tested}
 
 
+def _own(index: np.ndarray) -> dict[str, np.ndarray]:
+    """The splits of the user's CSV; without them, whole subjects where three or more are known, else clips.
+
+    A quarter of them tests (`_ranks` says which) and a tenth validates, at least one each; clips are drawn in every
+    class for itself, and a class of one clip trains, of two trains and tests. A CSV that marks no clip as validation
+    gets it the same way, a tenth of its training subjects or clips.
+    """
+    if "split" in index.dtype.names:
+        parts = {part: index["split"] == part.encode() for part in ("train", "validation", "test")}
+        if not parts["validation"].any():
+            held = _drawn(index, parts["train"], 0.0, 0.1)["validation"]
+            parts["train"], parts["validation"] = parts["train"] & ~held, held
+        return parts
+    return _drawn(index, np.ones(len(index), bool), 0.25, 0.1)
+
+
+def _drawn(index: np.ndarray, among: np.ndarray, test: float, validation: float) -> dict[str, np.ndarray]:
+    """Parts of the clips `among`, by subject or by clip, of these shares."""
+    subjects = np.unique(index["subject"][among])
+    if len(subjects) >= 3 and 0 not in subjects:
+        groups, units = [np.flatnonzero(among)], index["subject"]
+    else:
+        groups, units = [np.flatnonzero(among & (index["label"] == label)) for label in np.unique(index["label"])], None
+    parts = {part: np.zeros(len(index), bool) for part in ("train", "validation", "test")}
+    for rows in groups:
+        keys = index["clip"][rows] if units is None else units[rows]
+        present = np.unique(keys)
+        order = present[np.argsort(_ranks(present))]
+        tested = max(1, round(test * len(order))) if test and len(order) > 1 else 0
+        held = max(1, round(validation * len(order))) if len(order) > tested + 1 else 0
+        for part, chosen in (("test", order[:tested]), ("validation", order[tested : tested + held])):
+            parts[part][rows[np.isin(keys, chosen)]] = True
+    parts["train"] = among & ~parts["validation"] & ~parts["test"]
+    return parts
+
+
+def _ranks(keys: np.ndarray) -> list[str]:
+    """A draw that depends on nothing but each key itself: its SHA-256."""
+    return [hashlib.sha256(key if isinstance(key, bytes) else str(key).encode()).hexdigest() for key in keys.tolist()]
+
+
 PROTOCOLS = {
+    "folder": {"own": _own},
     "mocap_rgbd": {"cross_subject": _mocap_cross_subject, "cross_view": _mocap_cross_view},
 }
