@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-DATASETS = ("mocap_rgbd", "folder")
+DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120")
 PRESETS = ("", "paper", "authors_code")
 
 

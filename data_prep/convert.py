@@ -23,6 +23,7 @@ SUMMARY = "summary.json"
 CLIPS_PER_SHARD = 32  # what a kill costs at most, for each worker
 _SHARDS_AT_LEAST = 8  # of few clips, so that the cores have something to do
 _REFUSALS_SHOWN = 20
+_UNPAIRED = 0.1  # of the frames may lack a partner and be left out; where more do, something else is wrong
 _BYTES_PER_PIXEL = {"jpeg": 0.5, "png16": 1.0}  # 0.34 and 0.72 measured in `mocap_rgbd`'s `standard`
 SPLITS = ("train", "validation", "test")
 
@@ -91,6 +92,21 @@ class Raw:
     frames: int
     options: Mapping[str, Any]
     info: Mapping[str, Any]
+
+
+def pair(numbers: Mapping[str, Sequence[int]]) -> tuple[list[int], str]:
+    """The frame numbers that all modalities have, and what was left out, or nothing.
+
+    Raises:
+      DataError: a tenth of the longest modality or more would be left out.
+    """
+    common = sorted(set.intersection(*map(set, numbers.values())))
+    longest = max(map(len, numbers.values()))
+    counts = ", ".join(f"{name} {len(found)}" for name, found in numbers.items())
+    if len(common) < (1 - _UNPAIRED) * longest:
+        raise DataError(f"frames do not pair: {counts}, {len(common)} in common")
+    alike = len(common) == longest
+    return common, "" if alike else f"frames left out that have no partner: {counts}, {len(common)} in common"
 
 
 def convert(raw: Raw, out: pathlib.Path, *, workers: int | None = None, strict: bool = False) -> pathlib.Path:

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from data_prep import crops, media, writer
-from data_prep.convert import SPLITS, Clip, Raw, Reading
+from data_prep.convert import SPLITS, Clip, Raw, Reading, pair
 from hallujax.errors import DataError, UsageError
 
 NAME = "folder"
@@ -32,7 +32,6 @@ CSV = "clips.csv"
 _DESCRIPTION = "Clips of a folder, one record a frame of a modality."
 _COLUMNS = ("clip", "label", "subject", "camera", "setup", "repetition", "split", "path")
 _RESERVED = (*_COLUMNS, "frame")
-_UNPAIRED = 0.1  # of the frames may lack a partner and be left out; more of them do not pair
 
 
 @dataclasses.dataclass
@@ -111,28 +110,20 @@ def read(clip: Clip, *, root: pathlib.Path, modalities: Mapping[str, writer.Moda
       DataError: a file is damaged, or the modalities do not pair.
     """
     files = {name: _files(root / source) for name, source in clip.sources.items()}
-    folders = {name: found for name, found in files.items() if isinstance(found, dict)}
-    common = sorted(set.intersection(*map(set, folders.values()))) if folders else []
-    frames, shapes = {}, {}
+    by_number = all(isinstance(found, dict) for found in files.values())
+    frames, shapes, numbers = {}, {}, {}
     for name, found in files.items():
-        if isinstance(found, dict) and len(folders) == len(files):
-            found = {number: found[number] for number in common}
         frames[name], shapes[name] = _frames(name, found, modalities[name], size)
-    lengths = {name: len(found) for name, found in (frames | folders).items()}
-    shortest = min(map(len, frames.values()))
-    counts = ", ".join(f"{name} {lengths[name]}" for name in files)
-    if shortest < (1 - _UNPAIRED) * max(lengths.values()):
-        raise DataError(f"frames do not pair: {counts}, {shortest} in common")
-    repaired = f"frames left out that have no partner: {counts}, {shortest} in common"
+        numbers[name] = list(found) if by_number else range(len(frames[name]))
+    common, repaired = pair(numbers)
     remark = ""
     if len({round(height / width, 2) for height, width in shapes.values()}) > 1:
         pictures = ", ".join(f"{name} {width}x{height}" for name, (height, width) in shapes.items())
         remark = f"frames of different shape may not be in line: {pictures}"
-    return Reading(
-        frames={name: found[:shortest] for name, found in frames.items()},
-        repaired=repaired if shortest < max(lengths.values()) else "",
-        remark=remark,
-    )
+    for name, found in frames.items():
+        place = {number: i for i, number in enumerate(numbers[name])}
+        frames[name] = [found[place[number]] for number in common]
+    return Reading(frames=frames, repaired=repaired, remark=remark)
 
 
 def _frames(

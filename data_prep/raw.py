@@ -1,12 +1,14 @@
 """Raw trees by the name of their dataset: what `hallujax prepare NAME --raw DIR` calls."""
 
+import functools
 import pathlib
 from collections.abc import Sequence
 
 from data_prep import convert, folder
+from data_prep.ntu import dataset as ntu
 from hallujax.errors import UsageError
 
-SCANS = {"folder": folder.scan}
+SCANS = {"folder": folder.scan} | {name: functools.partial(ntu.scan, name=name) for name in ntu.SETUPS}
 
 
 def prepare(

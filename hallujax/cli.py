@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from hallujax.errors import DataError, HallujaxError, UsageError
 
-DATASETS = ("mocap_rgbd", "folder")
+DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120")
 _USERS_TO_MEND = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 
 

@@ -1,6 +1,7 @@
 """Evaluation protocols: which clips of a dataset train, validate and test. Queries on the clip index, nothing
 more."""
 
+import functools
 import hashlib
 
 import numpy as np
@@ -87,7 +88,57 @@ def _ranks(keys: np.ndarray) -> list[str]:
     return [hashlib.sha256(key if isinstance(key, bytes) else str(key).encode()).hexdigest() for key in keys.tolist()]
 
 
+# Who trains; the others test. Shahroudy et al., CVPR 2016, and Liu et al., TPAMI 2019.
+NTU60_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
+NTU120_SUBJECTS = (
+    *NTU60_SUBJECTS,
+    *(45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86),
+    *(89, 91, 92, 93, 94, 95, 97, 98, 100, 103),
+)
+
+
+def _ntu_cross_subject(index: np.ndarray, subjects: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Subject 1, one of those that train, validates, as in the authors' code."""
+    inside, validation = np.isin(index["subject"], subjects), index["subject"] == 1
+    return {"train": inside & ~validation, "validation": validation, "test": ~inside}
+
+
+def _ntu_cross_subject_5_percent(index: np.ndarray, subjects: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """5 % of the training clips of every class validate, as the slides have it."""
+    return _with_5_percent(index, np.isin(index["subject"], subjects))
+
+
+def _ntu_cross_view(index: np.ndarray) -> dict[str, np.ndarray]:
+    """Cameras 2 and 3 train, camera 1 tests; 5 % of every class validate: 31 of 632, as in the authors' code."""
+    return _with_5_percent(index, index["camera"] != 1)
+
+
+def _ntu_cross_setup(index: np.ndarray) -> dict[str, np.ndarray]:
+    """Even setups train, odd ones test; 5 % of every class validate."""
+    return _with_5_percent(index, index["setup"] % 2 == 0)
+
+
+def _with_5_percent(index: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
+    """The 5 % (rounded down, at least one of two) of each class that come first by `_ranks` validate."""
+    validation = np.zeros(len(index), bool)
+    for label in np.unique(index["label"]):
+        rows = np.flatnonzero(inside & (index["label"] == label))
+        held = max(int(0.05 * len(rows)), min(1, len(rows) - 1), 0)
+        validation[rows[np.argsort(_ranks(index["clip"][rows]))[:held]]] = True
+    return {"train": inside & ~validation, "validation": validation, "test": ~inside}
+
+
 PROTOCOLS = {
     "folder": {"own": _own},
     "mocap_rgbd": {"cross_subject": _mocap_cross_subject, "cross_view": _mocap_cross_view},
+    "ntu_rgbd60": {
+        "cross_subject": functools.partial(_ntu_cross_subject, subjects=NTU60_SUBJECTS),
+        "cross_subject_5_percent": functools.partial(_ntu_cross_subject_5_percent, subjects=NTU60_SUBJECTS),
+        "cross_view": _ntu_cross_view,
+    },
+    "ntu_rgbd120": {
+        "cross_subject": functools.partial(_ntu_cross_subject, subjects=NTU120_SUBJECTS),
+        "cross_subject_5_percent": functools.partial(_ntu_cross_subject_5_percent, subjects=NTU120_SUBJECTS),
+        "cross_setup": _ntu_cross_setup,
+    },
 }

@@ -7,13 +7,13 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from raw_files import moving_square, write_pictures, write_video
 
 from data_prep import raw
 from hallujax.cli import main
 from hallujax.data.protocols import PROTOCOLS, split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import DataError, UsageError
-from raw_files import moving_square, write_pictures, write_video
 
 
 def prepare(tree, out, **options):
