@@ -15,6 +15,7 @@ from data_prep.ntu.skeleton import Body
 RGB_SIZE = (1080, 1920)  # height, width: what joints' RGB coordinates count in, whatever the size of the video
 DEPTH_SIZE = (424, 512)
 JOINTS_NEEDED = 500
+_REFITS = 4
 LARGEST_RESIDUAL = 8.0  # pixels of the depth map, root mean square: a fit that is worse has gone wrong
 
 PUBLISHED: Mapping[int, np.ndarray] = {
@@ -37,7 +38,7 @@ class Alignment:
 
 
 def fit(bodies: Sequence[Body], camera: int) -> Alignment:
-    """Least squares over the tracked joints of `bodies`, once more without those that are off by three medians."""
+    """Least squares over the tracked joints of `bodies`, repeated without those that are off by three medians."""
     rgb = [body.joints[body.tracked][:, 5:7] for body in bodies]
     depth = [body.joints[body.tracked][:, 3:5] for body in bodies]
     rgb, depth = np.concatenate([*rgb, np.zeros((0, 2))]), np.concatenate([*depth, np.zeros((0, 2))])
@@ -46,8 +47,10 @@ def fit(bodies: Sequence[Body], camera: int) -> Alignment:
     if len(rgb) < JOINTS_NEEDED:
         return Alignment(PUBLISHED[camera])
     matrix, away = _least_squares(rgb, depth)
-    near = away <= 3 * max(np.median(away), 1e-3)
-    matrix, away = _least_squares(rgb[near], depth[near])
+    for _ in range(_REFITS):
+        near = away <= 3 * max(np.median(away), 1e-3)
+        rgb, depth = rgb[near], depth[near]
+        matrix, away = _least_squares(rgb, depth)
     residual = float(np.sqrt(np.mean(away**2)))
     if len(away) < JOINTS_NEEDED or residual > LARGEST_RESIDUAL or np.linalg.matrix_rank(matrix[:, :2], 1e-2) < 2:
         return Alignment(PUBLISHED[camera])

@@ -99,7 +99,7 @@ def scan(root: pathlib.Path, *, name: str, size: int = 256, modalities: Sequence
             "depth_maps": folders["depth"][0].name if folders["depth"] else None,
             "alignment": {
                 f"S{setup:03}C{camera:03}": {
-                    "rgb_to_depth": np.round(fitted.matrix, 9).tolist(),
+                    "rgb_to_depth": fitted.matrix.tolist(),
                     "joints": fitted.joints,
                     "residual_pixels": round(fitted.residual, 3),
                 }

@@ -20,6 +20,7 @@ from hallujax.data.records import PreparedDataset
 from hallujax.errors import DataError, UsageError
 
 SIZE = 64
+COLUMNS = ("setup", "camera", "subject", "repetition", "label")
 
 
 def prepare(tree, out, name="ntu_rgbd60", **options):
@@ -33,14 +34,11 @@ def summary(out):
 
 
 def whole_set(setups):
-    index = np.zeros(
-        sum(1 for _ in names.samples(setups)), [("clip", "S20")] + [(c, np.int32) for c in names.Sample._fields]
-    )
-    for row, sample in zip(index, names.samples(setups), strict=True):
-        row["clip"] = "S{:03}C{:03}P{:03}R{:03}A{:03}".format(*sample).encode()
-        for column, value in sample._asdict().items():
-            row[column] = value
-    index.dtype.names = ("clip", "setup", "camera", "subject", "repetition", "label")
+    samples = list(names.samples(setups))
+    index = np.zeros(len(samples), [("clip", "S20")] + [(column, np.int32) for column in COLUMNS])
+    index["clip"] = ["S{:03}C{:03}P{:03}R{:03}A{:03}".format(*sample).encode() for sample in samples]
+    for column, values in zip(COLUMNS, np.array(samples).T, strict=True):
+        index[column] = values
     return index
 
 
