@@ -78,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--modalities", default="", help="all others: that every clip must have, as rgb,depth")
     sub.add_argument("--strict", action="store_true", help="all others: write nothing if a clip is refused")
 
+    sub = command("inspect", _inspect, "say what is in a prepared dataset, what looks wrong, and show some clips")
+    sub.add_argument("directory", type=pathlib.Path, help="a dataset's folder, or one that holds datasets")
+    sub.add_argument("--sheet", type=pathlib.Path, help="PNG of some clips (contact_sheet.png in the dataset)")
+
     sub = command("train", _train, "train a configuration's stages, or what is left of them", takes_flags=True)
     _configured(sub)
     sub.add_argument("--workdir", type=pathlib.Path, required=True, help="one folder a stage is made in it")
@@ -132,6 +136,11 @@ def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> None:
         workers=options.workers,
         strict=options.strict,
     )
+
+
+def _inspect(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    importlib.import_module("data_prep.inspection").inspect(options.directory, options.sheet)
 
 
 def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:

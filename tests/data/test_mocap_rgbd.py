@@ -227,4 +227,4 @@ def test_cyclic_motion_goes_on():
 
 def test_contact_sheet(tiny, tmp_path):
     picture = Image.open(contact_sheet(tiny, tmp_path / "sheet.png", clips=4, zoom=2))
-    assert picture.size == (2 * 5 * 32 * 2, 2 * (2 * 32 * 2 + 14))
+    assert picture.size == (2 * 5 * 32 * 2, 2 * (3 * 32 * 2 + 14))
