@@ -61,14 +61,19 @@ def test_the_counts_of_the_60():
 
 
 def test_the_counts_of_the_120():
-    """114,480 is published; the parts follow from the lists of subjects and from the setups' parity."""
+    """114,480 is published, the parts follow from the lists of subjects and from the setups' parity; 5 % of a class is
+    33 or 19 clips of 672 or 384 (subjects), 23 or 22 of 468 or 444 (setups)."""
     index = whole_set(32)
     assert len(set(index["clip"])) == 114_480 and len(set(index["subject"])) == 106
-    parts = PROTOCOLS["ntu_rgbd120"]["cross_subject"](index)
-    assert len(np.unique(index["subject"][~parts["test"]])) == 53
-    parts = PROTOCOLS["ntu_rgbd120"]["cross_setup"](index)
+    expected = {
+        "cross_subject": (61_200, 2_160, 51_120),
+        "cross_subject_5_percent": (63_360 - 60 * 33 - 60 * 19, 60 * 33 + 60 * 19, 51_120),
+        "cross_setup": (54_720 - 60 * 23 - 60 * 22, 60 * 23 + 60 * 22, 59_760),
+    }
+    for protocol, counts in expected.items():
+        parts = PROTOCOLS["ntu_rgbd120"][protocol](index)
+        assert tuple(int(mask.sum()) for mask in parts.values()) == counts, protocol
     assert set(index["setup"][parts["test"]] % 2) == {1} and not (index["setup"][parts["validation"]] % 2).any()
-    assert parts["validation"].sum() == sum(int(0.05 * n) for n in np.bincount(index["label"][~parts["test"]]))
 
 
 def test_a_clip_that_is_missing_moves_no_other():
