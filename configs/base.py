@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-DATASETS = ("mocap_rgbd",)
+DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120")
 PRESETS = ("", "paper", "authors_code")
 
 
@@ -42,7 +42,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.data = ConfigDict()
     config.data.directory = "data/standard"  # holds the prepared datasets, a folder each
     config.data.dataset = dataset
-    config.data.protocol = protocol  # cross_subject or cross_view
+    config.data.protocol = protocol  # cross_subject, cross_view, cross_setup or own: data/protocols.py
     config.data.frames = 5  # T, of every clip (both papers)
     config.data.sampling = "mixed"  # training: uniform or random frames with probability one half each
     config.data.short_clips = "repeat"  # clips of fewer frames: repeat or refuse

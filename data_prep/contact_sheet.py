@@ -1,4 +1,4 @@
-"""A picture of what is in a prepared dataset: RGB and depth strips of a few clips."""
+"""A picture of what is in a prepared dataset: strips of a few clips, one a modality."""
 
 import pathlib
 
@@ -12,34 +12,17 @@ _COLUMNS = 2
 
 
 def contact_sheet(dataset_dir, path, clips: int = 12, frames: int = 8, zoom: int = 1) -> pathlib.Path:
-    """Writes a PNG of `clips` clips, of different classes and cameras in turn: RGB above, depth below (near
-    is bright).
+    """Writes a PNG of `clips` clips, of different classes and cameras in turn, with every modality that a clip has.
+
+    Depth and other modalities of 16 bits are grey, near (small) is bright; joints are dots at the last two of their
+    five values, pixels of the frame.
 
     Raises:
         DataError: there is no readable dataset in `dataset_dir`.
     """
     dataset = PreparedDataset.open(dataset_dir)
-    rows = _choose(dataset, clips)
-    lengths = np.minimum(dataset.length("rgb"), dataset.length("depth"))[rows]
-    numbers = np.stack([np.linspace(0, n - 1, min(frames, lengths.min())).round().astype(int) for n in lengths])
-    rgb, depth = dataset.read("rgb", rows, numbers), dataset.read("depth", rows, numbers)
-    strips = []
-    for row, colour, metric in zip(rows, rgb, depth, strict=True):
-        near, far = np.percentile(metric[metric > 0], [1, 99])
-        grey = np.where(metric > 0, np.clip(255 - 205 * (metric - near) / (far - near), 50, 255), 0).astype(np.uint8)
-        pictures = np.concatenate(
-            [
-                np.concatenate(list(colour), axis=1),
-                np.repeat(np.concatenate(list(grey), axis=1)[..., None], 3, axis=2),
-            ]
-        )
-        pictures = pictures.repeat(zoom, axis=0).repeat(zoom, axis=1)
-        strip = Image.new("RGB", (pictures.shape[1], pictures.shape[0] + _CAPTION), "white")
-        strip.paste(Image.fromarray(pictures), (0, _CAPTION))
-        caption = f"{dataset.classes[dataset.index['label'][row]]}   {dataset.clip_id(row)}"
-        ImageDraw.Draw(strip).text((2, 1), caption, fill="black")
-        strips.append(strip)
-    width, height = strips[0].size
+    strips = [_strip(dataset, row, frames, zoom) for row in _choose(dataset, clips)]
+    width, height = (max(strip.size[axis] for strip in strips) for axis in (0, 1))
     lines = -(-len(strips) // _COLUMNS)
     sheet = Image.new("RGB", (width * min(_COLUMNS, len(strips)), height * lines), "white")
     for i, strip in enumerate(strips):
@@ -48,14 +31,53 @@ def contact_sheet(dataset_dir, path, clips: int = 12, frames: int = 8, zoom: int
     return pathlib.Path(path)
 
 
+def _strip(dataset: PreparedDataset, row: int, frames: int, zoom: int) -> Image.Image:
+    """A clip with its caption: a line of frames a modality."""
+    lines = []
+    for name in dataset.modalities:
+        length = int(dataset.length(name)[row])
+        if length == 0:
+            continue
+        numbers = np.linspace(0, length - 1, min(frames, length)).round().astype(int)
+        seen = dataset.read(name, [row], [numbers])[0]
+        if seen.dtype == np.float32:
+            seen = np.stack([_dots(joints, dataset.frame_size) for joints in seen])
+        elif seen.dtype == np.uint16:
+            seen = _grey(seen)
+        lines.append(np.concatenate(list(seen), axis=1).repeat(zoom, axis=0).repeat(zoom, axis=1))
+    width = max(line.shape[1] for line in lines)
+    strip = Image.new("RGB", (width, sum(line.shape[0] for line in lines) + _CAPTION), "white")
+    top = _CAPTION
+    for line in lines:
+        strip.paste(Image.fromarray(line), (0, top))
+        top += line.shape[0]
+    caption = f"{dataset.classes[dataset.index['label'][row]]}   {dataset.clip_id(row)}"
+    ImageDraw.Draw(strip).text((2, 1), caption, fill="black")
+    return strip
+
+
+def _grey(metric: np.ndarray) -> np.ndarray:
+    near, far = np.percentile(metric[metric > 0], [1, 99]) if metric.any() else (0, 1)
+    bright = np.clip(255 - 205 * (metric - near) / max(far - near, 1), 50, 255)
+    return np.repeat(np.where(metric > 0, bright, 0).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _dots(joints: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    picture = np.zeros((*size, 3), np.uint8)
+    if joints.shape[-1] == 5:
+        column, row = np.rint(joints.reshape(-1, 5)[:, 3:]).astype(int).T
+        seen = (row >= 0) & (column >= 0) & (row < size[0]) & (column < size[1]) & joints.reshape(-1, 5).any(axis=1)
+        picture[row[seen], column[seen]] = 255
+    return picture
+
+
 def _choose(dataset: PreparedDataset, clips: int) -> np.ndarray:
     """Rows of changing class, camera and performer."""
     labels, cameras = dataset.index["label"], dataset.index["camera"]
-    present = np.unique(cameras)
+    classes, present = np.unique(labels), np.unique(cameras)
     rows = []
     for i in range(clips):
-        label, camera = i % len(dataset.classes), present[i % len(present)]
-        candidates = np.flatnonzero((labels == label) & (cameras == camera))
+        candidates = np.flatnonzero((labels == classes[i % len(classes)]) & (cameras == present[i % len(present)]))
         if candidates.size:
             rows.append(candidates[(7 * i) % candidates.size])
-    return np.array(rows)
+    return np.unique(rows) if len(dataset) < clips else np.array(rows)

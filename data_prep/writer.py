@@ -17,7 +17,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -62,8 +62,8 @@ def features(name: str, modality: Modality):
     return tfds.features.FeaturesDict({name: value, "clip": tfds.features.Text(), "frame": np.int64})
 
 
-def record(name: str, modality: Modality, frame: np.ndarray, clip: str, number: int) -> bytes:
-    """One record, the tf.Example of `features`.
+def record(name: str, modality: Modality, frame: np.ndarray | bytes, clip: str, number: int) -> bytes:
+    """One record, the tf.Example of `features`; `frame` may be encoded already.
 
     TFDS's own `serialize_example` writes the keys of the example in an order that changes from process to
     process; here the same record has the same bytes.
@@ -75,7 +75,7 @@ def record(name: str, modality: Modality, frame: np.ndarray, clip: str, number: 
     if modality.kind == "floats":
         entries[name].float_list.value.extend(frame.ravel().tolist())
     else:
-        entries[name].bytes_list.value.append(modality.encode(frame))
+        entries[name].bytes_list.value.append(frame if isinstance(frame, bytes) else modality.encode(frame))
     entries["clip"].bytes_list.value.append(clip.encode())
     entries["frame"].int64_list.value.append(number)
     return example.SerializeToString(deterministic=True)
@@ -93,9 +93,9 @@ def write_shard(
     modalities: Mapping[str, Modality],
     shard: int,
     shards: int,
-    clips: Iterable[tuple[str, Mapping[str, np.ndarray]]],
+    clips: Iterable[tuple[str, Mapping[str, Sequence[np.ndarray | bytes]]]],
 ) -> None:
-    """Writes one shard of every modality from `clips`: (clip id, {modality: frames [T, ...]}).
+    """Writes one shard of every modality from `clips`: (clip id, {modality: frames [T, ...]}); a clip may lack some.
 
     Each file appears under its name only when it is whole, so an interrupted run can go on behind it.
 
@@ -112,7 +112,7 @@ def write_shard(
         try:
             for clip, frames in clips:
                 for name, modality in modalities.items():
-                    for number, frame in enumerate(frames[name]):
+                    for number, frame in enumerate(frames.get(name, ())):
                         writers[name].write(record(name, modality, frame, clip, number))
         finally:
             for writer in writers.values():
@@ -134,11 +134,11 @@ def sweep(directory: pathlib.Path) -> None:
         shutil.rmtree(directory)
 
 
-def clip_index(modalities: Iterable[str], clips: int) -> np.ndarray:
+def clip_index(modalities: Iterable[str], clips: int, id_bytes: int = 48) -> np.ndarray:
     """An empty clip index, to be filled: id, label, subject, camera, setup, repetition, and for each modality
     the number of its first record and how many frames it has (0: the clip lacks it)."""
     columns = [
-        ("clip", "S48"),
+        ("clip", f"S{id_bytes}"),
         *((n, np.int32) for n in ("label", "subject", "camera", "setup", "repetition")),
     ]
     for name in modalities:

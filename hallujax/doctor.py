@@ -17,6 +17,7 @@ from typing import Any
 
 PURPOSES = {  # what an extra's package is for; a package without an entry is listed with its extra alone
     "pybullet": "renders mocap_rgbd (hallujax demo, hallujax prepare)",
+    "av": "reads videos (hallujax prepare)",
     "matplotlib": "figures of report.html",
     "jinja2": "writes report.html",
     "pytest": "the test suite",

@@ -1,36 +1,26 @@
 """Renders `mocap_rgbd` in parallel, one task a shard, and puts the dataset together."""
 
-import contextlib
-import ctypes
 import dataclasses
-import hashlib
+import functools
 import importlib.util
-import json
-import multiprocessing
-import os
 import pathlib
-import shutil
-import signal
-import sys
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 
-from data_prep import writer
+from data_prep import engine, writer
 from data_prep.mocap_rgbd import cameras, performers
 from data_prep.mocap_rgbd.presets import PRESETS, VERSION, Preset
-from hallujax.errors import DataError, UsageError
+from hallujax.errors import UsageError
 
 NAME = "mocap_rgbd"
 _DESCRIPTION = (
     "Motion capture of 15 actions (one recording each, from pybullet's DeepMimic data), performed by "
     "synthetic performers and rendered to RGB, noisy metric depth and 3-D joints from three cameras."
 )
+_BYTES_PER_PIXEL = 2.1  # of all modalities together, measured in `quick`; larger frames take half
 
 
-def prepare(out, preset="quick", seed=0, workers=None, progress=True, force=False) -> pathlib.Path:
+def prepare(out, preset="quick", seed=0, workers=None, progress=True) -> pathlib.Path:
     """Renders the dataset to `out`/mocap_rgbd and returns that path.
 
     A complete dataset of the same preset and seed is left alone; an interrupted rendering goes on behind its
@@ -38,8 +28,8 @@ def prepare(out, preset="quick", seed=0, workers=None, progress=True, force=Fals
     all cores).
 
     Raises:
-        UsageError: unknown preset, pybullet is missing, or another dataset is there and `force` is not set.
-        DataError: the disk is full, or a worker died.
+        UsageError: unknown preset, pybullet is missing, or another dataset is there.
+        DataError: the disk is full or has too little space, or a worker died.
     """
     preset = _preset(preset)
     if importlib.util.find_spec("pybullet") is None:
@@ -47,33 +37,16 @@ def prepare(out, preset="quick", seed=0, workers=None, progress=True, force=Fals
     if seed < 0:
         raise UsageError(f"the seed of {NAME} must not be negative: {seed}")
     out = pathlib.Path(out)
-    target = out / NAME
-    identity = _identity(preset, seed)
-    if _found(target) == identity and not force:
+    job = _job(preset, seed)
+    if engine.is_complete(out, job):
         if progress:
-            print(f"{target}: already complete ({preset.name}, seed {seed}, {preset.clips} clips)")
-        return target
-    if target.exists() and not force:
-        raise UsageError(
-            f"{target} holds something else than {preset.name}, seed {seed}: choose another folder or force"
-        )
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    partial = out / f".{NAME}-{key}.partial"
-    try:
-        for other in out.glob(f".{NAME}-*.partial"):
-            if other != partial:
-                shutil.rmtree(other)
-        partial.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror}") from error
-    modalities = _modalities(preset)
-    todo = [s for s in range(preset.shards) if not writer.finished(partial, NAME, modalities, s, preset.shards)]
-    workers = max(1, min(workers or os.cpu_count() or 1, len(todo) or 1))
-    try:
-        with _bar(progress, preset, len(todo)) as advance:
-            _run(partial, preset, seed, todo, workers, advance)
-    finally:
-        writer.sweep(partial)
+            print(f"{out / NAME}: already complete ({preset.name}, seed {seed}, {preset.clips} clips)")
+        return out / NAME
+    return engine.write(out, job, workers, progress)
+
+
+def _job(preset: Preset, seed: int) -> engine.Job:
+    identity = {"version": VERSION, "seed": seed, **dataclasses.asdict(preset)}
     info = {
         "version": VERSION,
         "preset": preset.name,
@@ -85,8 +58,28 @@ def prepare(out, preset="quick", seed=0, workers=None, progress=True, force=Fals
         "intrinsics": cameras.intrinsics(preset.size),
         "joint_names": list(performers.LINKS),
     }
-    writer.finish(partial, target, NAME, modalities, preset.shards, _index(preset), info, _DESCRIPTION)
-    return target
+
+    def finish(directory: pathlib.Path, target: pathlib.Path, results: list) -> None:
+        del results  # all is known beforehand
+        engine.clean(directory)
+        modalities = _modalities(preset)
+        writer.finish(directory, target, NAME, modalities, preset.shards, _index(preset), info, _DESCRIPTION)
+
+    return engine.Job(
+        name=NAME,
+        title=f"{NAME} {preset.name}, seed {seed}",
+        identity=identity,
+        modalities=_modalities(preset),
+        tasks=[functools.partial(_render_shard, preset=preset, seed=seed)] * preset.shards,
+        clips=[len(mine) * preset.cameras for mine in _shares(preset)],
+        estimated_bytes=int(preset.clips * preset.frames * preset.size**2 * _BYTES_PER_PIXEL),
+        finish=finish,
+    )
+
+
+def _shares(preset: Preset) -> list[np.ndarray]:
+    """The numbers of the performances of each shard."""
+    return np.array_split(np.arange(preset.performances), preset.shards)
 
 
 def _preset(preset) -> Preset:
@@ -95,17 +88,6 @@ def _preset(preset) -> Preset:
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r} of {NAME}: one of {', '.join(PRESETS)}")
     return PRESETS[preset]
-
-
-def _identity(preset: Preset, seed: int) -> dict:
-    """Everything the bytes depend on, as it reads back from JSON."""
-    return json.loads(json.dumps({"version": VERSION, "seed": seed, **dataclasses.asdict(preset)}))
-
-
-def _found(target: pathlib.Path):
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((target / "dataset.json").read_text()).get("identity")
-    return None
 
 
 def _modalities(preset: Preset) -> dict[str, writer.Modality]:
@@ -142,109 +124,13 @@ def _index(preset: Preset) -> np.ndarray:
     return index
 
 
-def _render_shard(directory: pathlib.Path, preset: Preset, seed: int, shard: int) -> int:
-    """Renders and writes one shard; returns how many clips it holds."""
+def _render_shard(directory: pathlib.Path, shard: int, *, preset: Preset, seed: int) -> None:
+    """Renders and writes one shard."""
     from data_prep.mocap_rgbd.body import Body
     from data_prep.mocap_rgbd.render import render
 
-    mine = np.array_split(np.arange(preset.performances), preset.shards)[shard]
     everything = _performances(preset)
     with Body() as body:
-        clips = (clip for number in mine for clip in render(body, preset, seed, everything[number]))
+        clips = (clip for number in _shares(preset)[shard] for clip in render(body, preset, seed, everything[number]))
         records = ((c.clip, {"rgb": c.rgb, "depth": c.depth, "joints": c.joints}) for c in clips)
         writer.write_shard(directory, NAME, _modalities(preset), shard, preset.shards, records)
-    return len(mine) * preset.cameras
-
-
-def _die_with_parent(parent: int) -> None:
-    """Workers leave Ctrl-C to the parent and, on Linux, are killed when it dies however it dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _run(directory, preset, seed, shards, workers, advance) -> None:
-    """Renders `shards` in spawned processes; on an error or Ctrl-C they are stopped at once."""
-    if not shards:
-        return
-    with _one_thread_each():
-        pool = ProcessPoolExecutor(
-            workers,
-            multiprocessing.get_context("spawn"),
-            initializer=_die_with_parent,
-            initargs=(os.getpid(),),
-        )
-        try:
-            futures = [pool.submit(_render_shard, directory, preset, seed, shard) for shard in shards]
-            for future in as_completed(futures):
-                advance(future.result())
-            pool.shutdown()
-        except BrokenProcessPool as error:
-            raise DataError(f"a rendering process died (out of memory?); start again to go on: {directory}") from error
-        finally:
-            for process in list((pool._processes or {}).values()):
-                process.kill()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _one_thread_each():
-    """NumPy's BLAS would start as many threads in every worker as there are cores; children inherit the
-    limit."""
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-@contextlib.contextmanager
-def _bar(progress: bool, preset: Preset, shards: int):
-    """Yields `advance(clips)`: a progress bar on a terminal, a line a shard elsewhere."""
-    total = preset.clips * shards // preset.shards
-    title = f"{NAME} {preset.name}"
-    if not progress:
-        yield lambda clips: None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("clips"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(title, total=total)
-            yield lambda clips: bar.advance(task, clips)
-    else:
-        started, done = time.monotonic(), 0
-
-        def line(clips: int) -> None:
-            nonlocal done
-            done += clips
-            spent = time.monotonic() - started
-            left = spent * max(total - done, 0) / done
-            print(
-                f"{title}: {done}/{total} clips, {spent:.0f} s, about {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-
-        yield line

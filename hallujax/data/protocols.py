@@ -1,6 +1,9 @@
 """Evaluation protocols: which clips of a dataset train, validate and test. Queries on the clip index, nothing
 more."""
 
+import functools
+import hashlib
+
 import numpy as np
 
 from hallujax.data.records import PreparedDataset
@@ -44,6 +47,98 @@ def _mocap_cross_view(index: np.ndarray) -> dict[str, np.ndarray]:
     return {"train": ~tested & ~validation, "validation": validation, "test": tested}
 
 
+def _own(index: np.ndarray) -> dict[str, np.ndarray]:
+    """The splits of the user's CSV; without them, whole subjects where three or more are known, else clips.
+
+    A quarter of them tests (`_ranks` says which) and a tenth validates, at least one each; clips are drawn in every
+    class for itself, and a class of one clip trains, of two trains and tests. A CSV that marks no clip as validation
+    gets it the same way, a tenth of its training subjects or clips.
+    """
+    if "split" in index.dtype.names:
+        parts = {part: index["split"] == part.encode() for part in ("train", "validation", "test")}
+        if not parts["validation"].any():
+            held = _drawn(index, parts["train"], 0.0, 0.1)["validation"]
+            parts["train"], parts["validation"] = parts["train"] & ~held, held
+        return parts
+    return _drawn(index, np.ones(len(index), bool), 0.25, 0.1)
+
+
+def _drawn(index: np.ndarray, among: np.ndarray, test: float, validation: float) -> dict[str, np.ndarray]:
+    """Parts of the clips `among`, by subject or by clip, of these shares."""
+    subjects = np.unique(index["subject"][among])
+    if len(subjects) >= 3 and 0 not in subjects:
+        groups, units = [np.flatnonzero(among)], index["subject"]
+    else:
+        groups, units = [np.flatnonzero(among & (index["label"] == label)) for label in np.unique(index["label"])], None
+    parts = {part: np.zeros(len(index), bool) for part in ("train", "validation", "test")}
+    for rows in groups:
+        keys = index["clip"][rows] if units is None else units[rows]
+        present = np.unique(keys)
+        order = present[np.argsort(_ranks(present))]
+        tested = max(1, round(test * len(order))) if test and len(order) > 1 else 0
+        held = max(1, round(validation * len(order))) if len(order) > tested + 1 else 0
+        for part, chosen in (("test", order[:tested]), ("validation", order[tested : tested + held])):
+            parts[part][rows[np.isin(keys, chosen)]] = True
+    parts["train"] = among & ~parts["validation"] & ~parts["test"]
+    return parts
+
+
+def _ranks(keys: np.ndarray) -> list[str]:
+    """A draw that depends on nothing but each key itself: its SHA-256."""
+    return [hashlib.sha256(key if isinstance(key, bytes) else str(key).encode()).hexdigest() for key in keys.tolist()]
+
+
+# Who trains; the others test. Shahroudy et al., CVPR 2016, and Liu et al., TPAMI 2019.
+NTU60_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
+NTU120_SUBJECTS = (
+    *NTU60_SUBJECTS,
+    *(45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86),
+    *(89, 91, 92, 93, 94, 95, 97, 98, 100, 103),
+)
+
+
+def _ntu_cross_subject(index: np.ndarray, subjects: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Subject 1, one of those that train, validates, as in the authors' code."""
+    inside, validation = np.isin(index["subject"], subjects), index["subject"] == 1
+    return {"train": inside & ~validation, "validation": validation, "test": ~inside}
+
+
+def _ntu_cross_subject_5_percent(index: np.ndarray, subjects: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """5 % of the training clips of every class validate, as the slides have it."""
+    return _with_5_percent(index, np.isin(index["subject"], subjects))
+
+
+def _ntu_cross_view(index: np.ndarray) -> dict[str, np.ndarray]:
+    """Cameras 2 and 3 train, camera 1 tests; 5 % of every class validate: 31 of 632, as in the authors' code."""
+    return _with_5_percent(index, index["camera"] != 1)
+
+
+def _ntu_cross_setup(index: np.ndarray) -> dict[str, np.ndarray]:
+    """Even setups train, odd ones test; 5 % of every class validate."""
+    return _with_5_percent(index, index["setup"] % 2 == 0)
+
+
+def _with_5_percent(index: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
+    """The 5 % (rounded down, at least one of two) of each class that come first by `_ranks` validate."""
+    validation = np.zeros(len(index), bool)
+    for label in np.unique(index["label"]):
+        rows = np.flatnonzero(inside & (index["label"] == label))
+        held = max(int(0.05 * len(rows)), min(1, len(rows) - 1), 0)
+        validation[rows[np.argsort(_ranks(index["clip"][rows]))[:held]]] = True
+    return {"train": inside & ~validation, "validation": validation, "test": ~inside}
+
+
 PROTOCOLS = {
+    "folder": {"own": _own},
     "mocap_rgbd": {"cross_subject": _mocap_cross_subject, "cross_view": _mocap_cross_view},
+    "ntu_rgbd60": {
+        "cross_subject": functools.partial(_ntu_cross_subject, subjects=NTU60_SUBJECTS),
+        "cross_subject_5_percent": functools.partial(_ntu_cross_subject_5_percent, subjects=NTU60_SUBJECTS),
+        "cross_view": _ntu_cross_view,
+    },
+    "ntu_rgbd120": {
+        "cross_subject": functools.partial(_ntu_cross_subject, subjects=NTU120_SUBJECTS),
+        "cross_subject_5_percent": functools.partial(_ntu_cross_subject_5_percent, subjects=NTU120_SUBJECTS),
+        "cross_setup": _ntu_cross_setup,
+    },
 }

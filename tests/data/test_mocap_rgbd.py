@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import writer
+from data_prep import engine, writer
 from data_prep.contact_sheet import contact_sheet
 from data_prep.mocap_rgbd import PRESETS, DepthNoise, build, cameras, motion, noise, prepare, rotations
 from hallujax.data.records import PreparedDataset
@@ -39,10 +39,10 @@ def test_bytes_do_not_depend_on_the_workers(tiny, tmp_path):
 
 
 def test_complete_dataset_is_left_alone(tiny, monkeypatch, capsys):
-    monkeypatch.setattr(build, "_run", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr(engine, "write", lambda *_: pytest.fail("rendered again"))
     assert prepare(tiny.parent, preset="tiny") == tiny
     assert "already complete" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="something else than tiny, seed 1"):
+    with pytest.raises(UsageError, match="something else than mocap_rgbd tiny, seed 1"):
         prepare(tiny.parent, preset="tiny", seed=1)
 
 
@@ -56,9 +56,12 @@ def test_goes_on_behind_finished_shards(tiny, tmp_path, monkeypatch):
         first, second = sorted((tiny / modality / "1.0.0").glob("*array_record*"))
         (folder / first.name).write_bytes(first.read_bytes())
         (folder / f"{second.name}.partial").write_bytes(b"half")
+    receipt = tmp_path / f".mocap_rgbd-{key}.partial" / "receipts" / "00000.json"
+    receipt.parent.mkdir()
+    receipt.write_text("null")
     rendered = []
-    run = build._run
-    monkeypatch.setattr(build, "_run", lambda *a: (rendered.extend(a[3]), run(*a)))
+    run = engine._run
+    monkeypatch.setattr(engine, "_run", lambda *a: (rendered.extend(a[2]), run(*a))[1])
     assert _digests(prepare(tmp_path, preset="tiny", progress=False)) == _digests(tiny)
     assert rendered == [1]
 
@@ -241,4 +244,4 @@ def test_cyclic_motion_goes_on():
 
 def test_contact_sheet(tiny, tmp_path):
     picture = Image.open(contact_sheet(tiny, tmp_path / "sheet.png", clips=4, zoom=2))
-    assert picture.size == (2 * 5 * 32 * 2, 2 * (2 * 32 * 2 + 14))
+    assert picture.size == (2 * 5 * 32 * 2, 2 * (3 * 32 * 2 + 14))
