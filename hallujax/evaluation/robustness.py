@@ -276,7 +276,7 @@ def _regrets(seeds: Sequence[_Seed], conditions: Sequence[Condition]) -> list[di
 
 
 def draw(rows: Sequence[Mapping[str, Any]], systems: Systems) -> str:
-    """The three analyses as one SVG: a column a kind of noise, lines the means over seeds."""
+    """The three analyses as one SVG, of the rows of robustness.csv."""
     found = {(row["seed"], row["system"], row["noise"], row["level"]): row for row in rows}
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     places = {kind: [CLEAN, *((kind, level) for level in noise.levels)] for kind, noise in NOISES.items()}

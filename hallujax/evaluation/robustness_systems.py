@@ -73,8 +73,9 @@ def choose_systems(experiment: Experiment, methods: Mapping[str, Method], name: 
     if (seen := methods[stage].modalities[teacher]) != "depth":
         raise UsageError(f"stage {stage!r} learned from {seen}; the noise is for depth")
     rgb = tuple(other for other in fallback.stages if other != stage)
-    # ADMD's teacher is frozen: with the stage that it came from, a system is the trusted one under its own name.
-    same = {experiment.stages[stage].init_from[teacher][0], *rgb}
+    # ADMD's teacher is frozen: if it came from a single stream, a system with that one is the trusted, under its name.
+    source, _ = experiment.stages[stage].init_from[teacher]
+    same = {source, *rgb} if source in methods and len(methods[source].networks) == 1 else set()
     trusted = next((s.name for s in experiment.systems if set(s.stages) == same), f"RGB + depth of {stage}")
 
     def streams(system):
