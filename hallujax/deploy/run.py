@@ -76,7 +76,13 @@ def _no_run(path: pathlib.Path) -> UsageError:
 def _choose(workdir: pathlib.Path, experiment: Experiment, name: str | None) -> dict[str, Any]:
     """The system's row of the table. Test accuracies have no say in it."""
     rows = tabulate(experiment, {experiment.seed: workdir})
-    deployable = [row for row in rows if row["mean"] is not None and row["test_modalities"] == ["rgb"]]
+    # A row tested on fewer modalities than its stages have (ModDrop's) still holds the streams of the others.
+    narrowed = {system.name for system in experiment.systems if system.test_modalities}
+    deployable = [
+        row
+        for row in rows
+        if row["mean"] is not None and row["test_modalities"] == ["rgb"] and row["method"] not in narrowed
+    ]
     names = ", ".join(repr(row["method"]) for row in deployable)
     if not deployable:
         raise UsageError(f"{workdir} holds no finished system that needs RGB alone")
@@ -88,10 +94,13 @@ def _choose(workdir: pathlib.Path, experiment: Experiment, name: str | None) -> 
     if chosen[0]["mean"] is None:
         raise UsageError(f"{name!r} is not finished in {workdir}; finished: {names}")
     if chosen[0] not in deployable:
-        raise UsageError(
-            f"{name!r} is tested on {' + '.join(chosen[0]['test_modalities'])}; those that need RGB alone: {names}"
-        )
+        seen = sorted({m for stage in chosen[0]["stages"] for m in _modalities_at_test(workdir, stage)})
+        raise UsageError(f"{name!r} holds streams of {' + '.join(seen)}; those that need RGB alone: {names}")
     return chosen[0]
+
+
+def _modalities_at_test(workdir: pathlib.Path, stage: str) -> list[str]:
+    return json.loads((workdir / stage / "stage.json").read_text())["test_modalities"]
 
 
 def _member(experiment: Experiment, name: str) -> Member:

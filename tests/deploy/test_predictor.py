@@ -158,7 +158,7 @@ def test_what_cannot_be_loaded_is_said(trained, tmp_path):
         (trained.parent, None, r"seed0"),
         (trained / "step4", None, "is one stage"),
         (trained, "Step 4", "has no system 'Step 4'; it has 'RGB'"),
-        (trained, "Two-stream (step 2)", r"tested on rgb \+ depth"),
+        (trained, "Two-stream (step 2)", r"holds streams of depth \+ rgb"),
     ):
         with pytest.raises(UsageError, match=message):
             hallujax.load(path, system)
