@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from hallujax import huge_pages
 from hallujax.errors import DataError, HallujaxError, UsageError
 
 DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120")
@@ -45,6 +46,7 @@ def entry() -> None:
     What fails in a background thread of orbax or tensorboardX is raised in the main one too and said there in one line:
     their own log of it is off, and after a failure the process ends at once, before their exit handlers fail again.
     """
+    huge_pages.restart()
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     code = main()
     sys.stdout.flush()
