@@ -1,4 +1,4 @@
-"""What the allocator's huge pages are worth: the training step with and without `hallujax.huge_pages.TUNABLES`.
+"""What the allocator's huge pages are worth: the training step with and without `hallujax.huge_pages.TUNABLE`.
 
     python benchmarks/huge_pages.py                     # the demo's network
     python benchmarks/huge_pages.py -- --size 224 --batch 2       # anything that train_step.py takes
@@ -18,11 +18,14 @@ from pathlib import Path
 
 from train_step import write
 
-from hallujax.huge_pages import TUNABLES
+from hallujax.huge_pages import TUNABLE
 
 HERE = Path(__file__).parent
 DEMO = "--stages 2 2 2 2 --width 16 --size 48 --batch 16 --classes 15 --steps 10 --blocks 4 --arms hallujax torch"
-SETTINGS = {"none": "", "hugetlb": TUNABLES[0], "hugetlb and thresholds": ":".join(TUNABLES)}
+KEPT = (
+    "glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184"  # no block goes back to the system
+)
+SETTINGS = {"none": "", "hugetlb": TUNABLE, "hugetlb and thresholds": f"{TUNABLE}:{KEPT}"}
 
 
 def main() -> None:
@@ -41,7 +44,9 @@ def main() -> None:
     for (setting, arm), found in rows.items():
         medians = [float(row["median_ms"]) for row in found]
         summary.append(
-            {key: found[0][key] for key in ("date", "machine", "versions", "command")}
+            {key: found[0][key] for key in ("date", "machine", "versions")}
+            | {"command": "python benchmarks/huge_pages.py " + " ".join(sys.argv[1:])}
+            | {"step": " ".join(args.step)}
             | {"setting": setting, "arm": arm, "rounds": len(medians), "median_ms": f"{statistics.median(medians):.1f}"}
             | {"min_ms": f"{min(medians):.1f}", "max_ms": f"{max(medians):.1f}"}
         )
