@@ -182,7 +182,7 @@ class VideoFile:
             ) from error
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
         try:
-            with av.open(str(self._path.resolve()), options=options) as container:
+            with av.open(str(self._path.resolve()), options=options, metadata_errors="replace") as container:
                 cover = av.stream.Disposition.attached_pic
                 streams = [stream for stream in container.streams.video if not stream.disposition & cover]
                 if not streams:
