@@ -141,6 +141,7 @@ class VideoFile:
         self._path = path
         times, durations, discarded = [], [], 0
         with self._opened() as (container, stream):
+            listed = "mp4" in container.format.name
             declared, rate = stream.frames, float(stream.average_rate or 25)
             for packet in container.demux(stream):
                 discarded += packet.is_discard
@@ -150,8 +151,8 @@ class VideoFile:
                     durations.append(float((frame.duration or 0) * (frame.time_base or 0)))
         if not times:
             raise DataError(f"{path}: a video without a single frame that can be decoded")
-        # Old AVI files count frames that do not exist, hence the tolerance.
-        if len(times) < 0.9 * (declared - discarded):
+        # MP4 and its kin list their frames one by one; AVI counts those that it only repeats.
+        if listed and len(times) < declared - discarded:
             raise DataError(f"{path}: damaged or cut short: {len(times)} of {declared - discarded} frames are there")
         self.times = np.maximum.accumulate(np.array(times) - times[0])
         usual = float(np.median(np.diff(self.times))) if len(times) > 1 else 1 / rate
@@ -182,7 +183,7 @@ class VideoFile:
             ) from error
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
         try:
-            with av.open(str(self._path.resolve()), options=options) as container:
+            with av.open(str(self._path.resolve()), options=options, metadata_errors="replace") as container:
                 cover = av.stream.Disposition.attached_pic
                 streams = [stream for stream in container.streams.video if not stream.disposition & cover]
                 if not streams:

@@ -28,7 +28,8 @@ def write_video(
       times: of the frames, milliseconds; 25 a second if not said.
       rotation: degrees counter-clockwise, in the display matrix.
     """
-    with av.open(str(path), "w") as container:
+    in_front = {"movflags": "faststart"} if path.suffix in (".mov", ".mp4") else {}  # the index: cut files keep it
+    with av.open(str(path), "w", options=in_front) as container:
         stream = container.add_stream(codec, rate=25, options=options or {})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixels

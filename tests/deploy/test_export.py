@@ -170,7 +170,7 @@ def test_the_command(trained, tmp_path, capsys):
 def test_folded_batch_norm_changes_nothing(layout):
     network = VideoResNet(5, stage_sizes=(2, 1), width=4, bottleneck=8, layout=layout)
     clip = jax.random.normal(jax.random.key(0), (2, 3, 32, 32, 3))
-    variables = network.init(jax.random.key(1), clip)
+    variables = jax.jit(network.init)(jax.random.key(1), clip)
     # Statistics and gains of a network that has been trained are not those of a fresh one.
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: np.asarray(leaf) + rng.uniform(0.1, 0.5, leaf.shape).astype("f"), variables)
