@@ -210,7 +210,7 @@ def test_robustness_is_shown_where_it_was_measured(tmp_path):
     assert "When depth fails" in text and "gives up 5 % of the clean" in text and "1 seed, 1 missing" in text
     assert "+1.5 +0.5 to +2.5" in text and "\u22120.2 \u22121.2 to +0.8" in text
     (tmp_path / "robustness.json").write_text(json.dumps(found | {"regret": [{}]}))
-    assert "robustness.json is damaged (KeyError('system'))" in text_of(write_report(tmp_path))
+    assert "robustness.json is damaged (KeyError(" in text_of(write_report(tmp_path))
 
 
 # The page
