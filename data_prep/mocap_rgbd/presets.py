@@ -29,8 +29,9 @@ VERSION = "2.0.0"
 class Difficulty:
     """What separates RGB from depth: all of it changes appearance and leaves the geometry alone.
 
-    Set so that a small ResNet with temporal convolutions (Adam, 810 training clips of `quick`, 4 frames,
-    cross-subject, one seed) reached 0.91 on depth after 20 epochs and 0.61 on RGB after 30, from 0.16 after 15.
+    Set on validation clips, by depth, RGB and RGB started from depth: on `standard` (15 epochs, 56x56, seed 0) these
+    reached 0.997, 0.894 and 0.947. With plainer rooms and clothes RGB came to 0.94, too near to tell methods apart.
+    With a new room for every clip it stayed at chance for a dozen epochs.
 
     Wavelengths of textures are in metres. They stay above about 7 pixels at 64x64: a trial with
     high-frequency backgrounds drove RGB to chance, which would say nothing about distillation.
