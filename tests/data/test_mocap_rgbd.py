@@ -70,15 +70,17 @@ def test_goes_on_behind_finished_shards(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_die_with_their_parent(tmp_path, how):
     """However it ends; after Ctrl-C nothing half-written stays behind either."""
-    code = "from data_prep.mocap_rgbd import prepare; import sys; prepare(sys.argv[1], 'standard', workers=2)"
+    # A shell starts background jobs deaf to Ctrl-C, and a suite in the background would hand that on.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = (
+        f"{listen}; from data_prep.mocap_rgbd import prepare; import sys; prepare(sys.argv[1], 'standard', workers=2)"
+    )
     command = [sys.executable, "-c", code, str(tmp_path)]
     parent = subprocess.Popen(
         command,
         cwd=ROOT,
         start_new_session=True,
         stderr=subprocess.DEVNULL,
-        # A shell starts background jobs deaf to Ctrl-C, and a suite in the background would hand that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     group = parent.pid
 

@@ -49,7 +49,7 @@ def test_every_stage_leaves_what_the_format_promises(trained, experiment):
         lines = read_metrics(trained / name)
         steps = [line["step"] for line in lines if "validation/accuracy" not in line]
         assert steps == list(range(1, summary["steps"] + 1))
-        assert sum("validation/accuracy" in line for line in lines) == 2
+        assert sum("validation/accuracy" in line for line in lines) == min(2, summary["steps"])
         assert Predictions.load(trained / name / "predictions_test.npz").logits.shape[1] == 4
         assert list((trained / name / "tensorboard").iterdir())
     admd = [line for line in read_metrics(trained / "admd") if "student/fool" in line]
