@@ -11,6 +11,7 @@ from configs import (
     admd_ablations,
     adversarial,
     base,
+    controls,
     distillation,
     hallucination_ablations,
     moddrop,
@@ -22,6 +23,7 @@ from configs import (
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config = table.get_config(arguments)
     for part in (
+        controls,
         side_information,
         moddrop,
         distillation,

@@ -16,6 +16,7 @@ NAMES = (
     "two_stream",
     "hallucination",
     "hallucination_ablations",
+    "controls",
     "admd",
     "admd_ablations",
     "adversarial",

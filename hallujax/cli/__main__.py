@@ -1,0 +1,5 @@
+"""`python -m hallujax.cli`."""
+
+from hallujax.cli import entry
+
+entry()

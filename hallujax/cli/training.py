@@ -1,0 +1,114 @@
+"""`hallujax demo`, `train`, `table`, `evaluate`, `robustness` and `report`: experiments."""
+
+import argparse
+import pathlib
+import shlex
+from collections.abc import Sequence
+
+from hallujax.cli.cache import compile_cache
+from hallujax.cli.configuration import read_flags
+
+
+def add(command) -> None:
+    """Declares the commands; `command` as in `hallujax.cli`."""
+    sub = command("demo", _demo, "render the benchmark, train every system of the table, write the report")
+    sub.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/demo"), help="output folder (%(default)s)")
+    sub.add_argument("--seeds", type=int, default=1, help="seeds to train, 0 to N-1 (%(default)s)")
+
+    sub = command("train", _train, "train a configuration's stages, or what is left of them", takes_flags=True)
+    _configured(sub)
+    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="one folder a stage is made in it")
+
+    sub = command("table", _table, "train a configuration over several seeds and tabulate it", takes_flags=True)
+    _configured(sub)
+    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="seed0, seed1, ... are made in it")
+    sub.add_argument("--seeds", type=int, default=3, help="seeds to train, 0 to N-1 (%(default)s)")
+
+    sub = command("evaluate", _evaluate, "evaluate a workdir's finished stages again, from their checkpoints")
+    sub.add_argument("--workdir", type=pathlib.Path, required=True)
+    sub.add_argument("--split", choices=("validation", "test"), default="test")
+    sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, if it has moved")
+
+    sub = command("robustness", _robustness, "what becomes of a run's systems, and of switching, when depth fails")
+    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="a table's folder, or one seed's")
+    sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, if it has moved")
+    sub.add_argument("--out", type=pathlib.Path, help="where robustness.csv, .json and .svg go (the workdir)")
+    sub.add_argument(
+        "--false-alarms",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of the clean validation clips for which a switch may give up depth (%(default)s)",
+    )
+    sub.add_argument("--system", help="whose discriminator switches (the first that averages an ADMD stage with RGB)")
+
+    sub = command("report", _report, "write report.html from a run's files")
+    sub.add_argument("--runs", type=pathlib.Path, required=True, help="a demo's, table's or train's folder")
+
+
+def _configured(sub: argparse.ArgumentParser) -> None:
+    sub.epilog = (
+        "--config=configs/FILE.py:DATASET,PROTOCOL[,PRESET] is required; --config.KEY=VALUE overrides any key "
+        "of configs/base.py."
+    )
+
+
+def _demo(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    compile_cache()
+    from hallujax.demo import run
+
+    run(options.out, options.seeds)
+
+
+def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    config = read_flags(rest)
+    compile_cache()
+    from hallujax.evaluation.table import tabulate
+    from hallujax.tables import print_table
+    from hallujax.training.stages import train
+
+    train(config, options.workdir)
+    print_table(tabulate(config, {config.seed: options.workdir}))
+
+
+def _table(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    config = read_flags(rest)
+    compile_cache()
+    from hallujax.tables import train_table
+
+    command = f"hallujax table --workdir={options.workdir} --seeds={options.seeds} {' '.join(rest)}"
+    train_table(config, options.workdir, options.seeds, command=command)
+
+
+def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    compile_cache()
+    from hallujax.tables import evaluate_again
+
+    evaluate_again(options.workdir, options.split, options.data)
+
+
+def _robustness(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    compile_cache()
+    from hallujax.evaluation.robustness import measure_robustness
+
+    flags = ("workdir", "data", "out", "false_alarms", "system")
+    given = {name.replace("_", "-"): getattr(options, name) for name in flags}
+    said = [f"--{flag} {shlex.quote(str(value))}" for flag, value in given.items() if value is not None]
+    measure_robustness(
+        options.workdir,
+        data=options.data,
+        out=options.out or options.workdir,
+        false_alarms=options.false_alarms,
+        system=options.system,
+        command=f"hallujax robustness {' '.join(said)}",
+    )
+
+
+def _report(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    del rest
+    from hallujax.evaluation.report import write_report
+
+    print(write_report(options.runs))
