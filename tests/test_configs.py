@@ -23,6 +23,7 @@ NAMES = (
     "side_information",
     "moddrop",
     "distillation",
+    "joints",
     "table",
     "systems",
     "demo",

@@ -4,15 +4,17 @@
 its features and predictions, `adversarial` what a discriminator teaches.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hallujax.data.joints import JOINTS
 from hallujax.errors import UsageError
 from hallujax.methods.adversarial import admd, adversarial
 from hallujax.methods.distillation import distillation, hallucination, side_information
 from hallujax.methods.method import Method, clip_logits, mean_logits
 from hallujax.methods.streams import moddrop, single_stream, two_stream
-from hallujax.models import VideoResNet
+from hallujax.models import VideoResNet, joints_stream_of
 
 __all__ = [
     "BUILDERS",
@@ -43,7 +45,7 @@ BUILDERS: Mapping[str, Callable[..., Method]] = {
 
 
 def build(name: str, stream: VideoResNet, options: Mapping[str, Any]) -> Method:
-    """The method `name` over `stream`.
+    """The method `name` over `stream`, and the stream of joints where a network sees them.
 
     Raises:
       UsageError: for an unknown method, or an option that its builder does not take.
@@ -51,6 +53,10 @@ def build(name: str, stream: VideoResNet, options: Mapping[str, Any]) -> Method:
     if name not in BUILDERS:
         raise UsageError(f"unknown method {name!r}; known: {', '.join(BUILDERS)}")
     try:
-        return BUILDERS[name](stream, **options)
+        method = BUILDERS[name](stream, **options)
     except TypeError as error:
         raise UsageError(f"method {name}: {error}") from error
+    see_joints = {
+        network: joints_stream_of(stream) for network, modality in method.modalities.items() if modality == JOINTS
+    }
+    return dataclasses.replace(method, networks={**method.networks, **see_joints})
