@@ -4,6 +4,7 @@
 its features and predictions, `adversarial` what a discriminator teaches.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,15 +43,24 @@ BUILDERS: Mapping[str, Callable[..., Method]] = {
 }
 
 
-def build(name: str, stream: VideoResNet, options: Mapping[str, Any]) -> Method:
-    """The method `name` over `stream`.
+def build(
+    name: str,
+    stream: VideoResNet,
+    options: Mapping[str, Any],
+    others: Mapping[str, VideoResNet] | None = None,
+) -> Method:
+    """The method `name` over `stream`, but for the networks named in `others`, which are what is said there.
 
     Raises:
-      UsageError: for an unknown method, or an option that its builder does not take.
+      UsageError: for an unknown method, an option that its builder does not take, or a network that it does not have.
     """
     if name not in BUILDERS:
         raise UsageError(f"unknown method {name!r}; known: {', '.join(BUILDERS)}")
     try:
-        return BUILDERS[name](stream, **options)
+        method = BUILDERS[name](stream, **options)
     except TypeError as error:
         raise UsageError(f"method {name}: {error}") from error
+    others = others or {}
+    if strangers := set(others) - set(method.modalities):
+        raise UsageError(f"models names {sorted(strangers)}; the streams are {sorted(method.modalities)}")
+    return dataclasses.replace(method, networks={**method.networks, **others})
