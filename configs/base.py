@@ -124,6 +124,7 @@ def stage(
     *,
     options: Mapping[str, Any] | None = None,
     init_from: Mapping[str, tuple[str, str]] | None = None,
+    models: Mapping[str, Mapping[str, Any]] | None = None,
     learning_rates: Mapping[str, float] | None = None,
     rounds: tuple[tuple[str, ...], ...] = (),
 ) -> ConfigDict:
@@ -136,6 +137,7 @@ def stage(
     block.method = method
     block.options = _ordered(options or {})
     block.init_from = _ordered({network: tuple(source) for network, source in (init_from or {}).items()})
+    block.models = _ordered(models or {})  # {network: {key of model: value}} where a stream is another than `model`
     block.optimizer.learning_rates = ConfigDict(dict(learning_rates or {}))  # {player: learning rate}
     block.rounds = rounds  # which players move together, in order; empty for all at once
     return block

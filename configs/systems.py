@@ -11,6 +11,7 @@ from configs import (
     admd_ablations,
     adversarial,
     base,
+    compression,
     controls,
     distillation,
     hallucination_ablations,
@@ -25,6 +26,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config = table.get_config(arguments)
     for part in (
         controls,
+        compression,
         side_information,
         moddrop,
         distillation,

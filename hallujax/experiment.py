@@ -64,7 +64,8 @@ class Stage:
       method: a key of `methods.BUILDERS`.
       options: the builder's arguments.
       init_from: `{network: (stage, its network)}`, or `{network: ("imagenet", "")}`.
-      model: arguments of `VideoResNet`, `num_classes` and `dtype` apart.
+      model: arguments of `VideoResNet`, `num_classes` apart.
+      models: `{network: arguments}` of the streams that differ from `model`, and in what.
       optimizer: see `OptimizerOptions`.
       plateau: see `PlateauOptions`.
       rounds: which players move together, in order; empty for all at once. See `training.step.train_step`.
@@ -86,6 +87,7 @@ class Stage:
     batch_size: int
     evaluations: int
     select: str
+    models: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def steps(self, clips: int) -> int:
         """Updates in the whole stage, for a split of so many clips."""
@@ -100,7 +102,7 @@ class System:
       name: of the row.
       stages: whose clip logits are averaged.
       role: in the comparison: `rgb`, `ensemble`, `control`, `rgb+control` (what a distilled model is compared with),
-        `privileged` (tested on RGB, taught by more) or `other`.
+        `teacher` (whose accuracy it is to recover), `privileged` (tested on RGB, taught by more) or `other`.
       published: `(table, method)` of the row in `evaluation/published.csv`, or two empty strings.
       test_modalities: what the row is tested on, for stages that can do with fewer modalities than they have
         (ModDrop); empty for all of them.
@@ -190,7 +192,7 @@ class Experiment:
                     "data": data,
                     "transforms": dataclasses.asdict(self.transforms),
                     "imagenet_weights": self.imagenet_weights,
-                    "stages": {n: dataclasses.asdict(self.stages[n]) for n in sorted(self.ancestors(name))},
+                    "stages": {n: _as_plain(self.stages[n]) for n in sorted(self.ancestors(name))},
                 }
             )
         )
@@ -259,6 +261,12 @@ def _plain(config: ConfigDict) -> dict[str, Any]:
     return {k: _plain(config[k]) if isinstance(config[k], ConfigDict) else config[k] for k in config.keys()}
 
 
+def _as_plain(stage: Stage) -> dict[str, Any]:
+    """Without `models` where it is empty: workdirs older than that key remain what they are."""
+    plain = dataclasses.asdict(stage)
+    return plain if plain["models"] else {key: value for key, value in plain.items() if key != "models"}
+
+
 def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
     where = f"stages.{name}"
     if unknown := set(raw) - {field.name for field in dataclasses.fields(Stage)}:
@@ -269,6 +277,8 @@ def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
         raise UsageError(f"{where}.rounds is {raw['rounds']!r}; it must be a tuple of tuples of players")
     if "stage_sizes" in raw["model"]:
         raw["model"]["stage_sizes"] = tuple(raw["model"]["stage_sizes"])
+    if strangers := {key for changes in raw.get("models", {}).values() for key in changes} - set(raw["model"]):
+        raise UsageError(f"unknown configuration key {where}.models.NETWORK.{min(strangers)}")
     raw = raw | {
         "name": name,
         "optimizer": _read(OptimizerOptions, raw["optimizer"], f"{where}.optimizer"),

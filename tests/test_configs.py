@@ -17,6 +17,7 @@ NAMES = (
     "hallucination",
     "hallucination_ablations",
     "controls",
+    "compression",
     "admd",
     "admd_ablations",
     "adversarial",
@@ -28,6 +29,10 @@ NAMES = (
     "systems",
     "demo",
 )
+
+
+def _model(stage, network):
+    return {**stage.model, **stage.models.get(network, {})}
 
 
 def config(name, arguments="mocap_rgbd,cross_subject"):
@@ -44,7 +49,7 @@ def test_every_configuration_reads_and_builds(name, preset):
         assert set(stage.init_from) <= set(method.networks)
         for network, (source, its_network) in stage.init_from.items():
             assert its_network in build_method(experiment.stages[source], 15).networks
-            same = experiment.stages[source].model == stage.model
+            same = _model(experiment.stages[source], its_network) == _model(stage, network)
             assert same, f"{stage.name}'s {network} cannot start from {source}: another model"
     for system in experiment.systems:
         if system.published[0]:
@@ -151,3 +156,28 @@ def test_unknown_and_missing_keys_are_named():
     settings.systems["RGB"].stages = ("rbg",)
     with pytest.raises(UsageError, match=r"needs the stages \['rbg'\]"):
         read_config(settings)
+
+
+def test_one_network_of_a_stage_can_be_another_model():
+    experiment = read_config(config("compression"))
+    method = build_method(experiment.stages["small_compressed"], 15)
+    assert {name: method.networks[name].width for name in method.modalities} == {
+        "hallucination": 16,
+        "rgb": 16,
+        "student": 8,
+    }
+
+
+@pytest.mark.parametrize(
+    "models, message", [({"teacher": {"width": 8}}, "teacher"), ({"student": {"wide": 8}}, "wide")]
+)
+def test_a_model_of_no_network_or_with_an_unknown_argument_is_refused(models, message):
+    described = config("compression")
+    described.stages.small_compressed.models = ConfigDict(models)
+    with pytest.raises(UsageError, match=message):
+        build_method(read_config(described).stages["small_compressed"], 15)
+
+
+def test_a_stage_without_other_models_is_what_it_was_before_there_were_any():
+    assert "models" not in read_config(config("table")).identity("depth")["stages"]["depth"]
+    assert "models" in read_config(config("compression")).identity("small_rgb")["stages"]["small_rgb"]

@@ -13,19 +13,20 @@ from jax.extend.core import Literal
 from hallujax.data.transforms import TransformOptions, encode
 from hallujax.errors import CheckpointError, UsageError
 from hallujax.methods import Method, build, clip_logits
-from hallujax.models.streams import Networks, Variables, build_stream, initialize
+from hallujax.models.streams import Networks, Variables, build_streams, initialize
 
 FUSED = "fused"  # beside the streams' names: the mean of the members' clip logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
-    """One stage of a system; `method`, `options` and `model` as in `experiment.Stage`."""
+    """One stage of a system; `method`, `options`, `model` and `models` as in `experiment.Stage`."""
 
     stage: str
     method: str
     options: Mapping[str, Any]
     model: Mapping[str, Any]
+    models: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,10 +62,11 @@ class RgbSystem:
     @functools.cached_property
     def methods(self) -> dict[str, Method]:
         """`{stage: its method}`."""
-        return {
-            member.stage: build(member.method, build_stream(member.model, len(self.classes)), member.options)
-            for member in self.members
-        }
+        methods = {}
+        for member in self.members:
+            stream, others = build_streams(member.model, member.models, len(self.classes))
+            methods[member.stage] = build(member.method, stream, member.options, others)
+        return methods
 
     @functools.cached_property
     def shapes(self) -> Variables:

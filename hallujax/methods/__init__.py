@@ -44,11 +44,18 @@ BUILDERS: Mapping[str, Callable[..., Method]] = {
 }
 
 
-def build(name: str, stream: VideoResNet, options: Mapping[str, Any]) -> Method:
-    """The method `name` over `stream`, and the stream of joints where a network sees them.
+def build(
+    name: str,
+    stream: VideoResNet,
+    options: Mapping[str, Any],
+    others: Mapping[str, VideoResNet] | None = None,
+) -> Method:
+    """The method `name` over `stream`, but for the networks named in `others`, which are what is said there.
+
+    A network that sees joints is the stream of joints that goes with what it would be.
 
     Raises:
-      UsageError: for an unknown method, or an option that its builder does not take.
+      UsageError: for an unknown method, an option that its builder does not take, or a network that it does not have.
     """
     if name not in BUILDERS:
         raise UsageError(f"unknown method {name!r}; known: {', '.join(BUILDERS)}")
@@ -56,7 +63,12 @@ def build(name: str, stream: VideoResNet, options: Mapping[str, Any]) -> Method:
         method = BUILDERS[name](stream, **options)
     except TypeError as error:
         raise UsageError(f"method {name}: {error}") from error
+    others = others or {}
+    if strangers := set(others) - set(method.modalities):
+        raise UsageError(f"models names {sorted(strangers)}; the streams are {sorted(method.modalities)}")
     see_joints = {
-        network: joints_stream_of(stream) for network, modality in method.modalities.items() if modality == JOINTS
+        network: joints_stream_of(others.get(network, stream))
+        for network, modality in method.modalities.items()
+        if modality == JOINTS
     }
-    return dataclasses.replace(method, networks={**method.networks, **see_joints})
+    return dataclasses.replace(method, networks={**method.networks, **others, **see_joints})

@@ -10,7 +10,7 @@ from hallujax.data.transforms import encode
 from hallujax.errors import UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage
 from hallujax.models import Head, pretrained
-from hallujax.models.streams import build_stream, initialize
+from hallujax.models.streams import build_streams, initialize
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.warm_start import warm_start, warm_start_from_imagenet
 
@@ -25,10 +25,10 @@ def build_method(stage: Stage, num_classes: int) -> methods.Method:
         in part, is not started from another stage: it would stay random.
     """
     try:
-        stream = build_stream(stage.model, num_classes)
+        stream, others = build_streams(stage.model, stage.models, num_classes)
     except (TypeError, KeyError) as error:
         raise UsageError(f"stages.{stage.name}.model: {error}") from error
-    method = methods.build(stage.method, stream, stage.options)
+    method = methods.build(stage.method, stream, stage.options, others)
     if strangers := set(stage.init_from) - set(method.networks):
         raise UsageError(
             f"stages.{stage.name}.init_from names {sorted(strangers)}; the networks are {sorted(method.networks)}"
@@ -99,10 +99,11 @@ def _from_imagenet(experiment: Experiment, stage: Stage, network: str, fresh: Va
     path = experiment.imagenet_weights
     if not path:
         raise UsageError(f"{network} starts from ImageNet: set config.imagenet_weights to a .safetensors file")
-    if stage.model["layout"] != "torchvision":
+    model = {**stage.model, **stage.models.get(network, {})}
+    if model["layout"] != "torchvision":
         raise UsageError(
-            f"stages.{stage.name}.model.layout is {stage.model['layout']}: weights with torchvision's names have its "
+            f"stages.{stage.name}.model.layout is {model['layout']}: weights with torchvision's names have its "
             "strides in other places; set it to torchvision"
         )
-    weights = pretrained.load(path, stage_sizes=stage.model["stage_sizes"], width=stage.model["width"])
+    weights = pretrained.load(path, stage_sizes=model["stage_sizes"], width=model["width"])
     return warm_start_from_imagenet(network, fresh, weights, path)
