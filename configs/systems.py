@@ -15,6 +15,7 @@ from configs import (
     controls,
     distillation,
     hallucination_ablations,
+    joints,
     moddrop,
     side_information,
     table,
@@ -32,6 +33,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
         adversarial,
         admd_ablations,
         hallucination_ablations,
+        joints,
     ):
         part.add(config, base.parse(arguments)[2])
     return config

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from hallujax import losses, methods, player_gradients
-from hallujax.data.transforms import TransformOptions, encode, prepare_training
+from hallujax.data.transforms import MODALITIES, TransformOptions, encode, prepare_training
 from hallujax.errors import UsageError
 from hallujax.evaluation.evaluate import evaluation_step
 from hallujax.models import VideoResNet
@@ -41,6 +41,12 @@ CASES = {
     "distillation from an ensemble": ("distillation", {"teachers": {"rgb": "rgb", "rgb2": "rgb"}}),
     "distillation from depth": ("distillation", {"teachers": {"depth": "depth"}, "soften_student": False}),
     "distillation from both": ("distillation", {"teachers": {"depth": "depth", "rgb": "rgb"}}),
+    "joints": ("single_stream", {"modality": "joints"}),
+    "rgb and joints": ("two_stream", {"modalities": {"joints": "joints", "rgb": "rgb"}}),
+    "joints hallucinated": ("hallucination", {"teacher": "joints", "layer": "features"}),
+    "depth distilled from joints": ("distillation", {"teachers": {"joints": "joints"}, "student_modality": "depth"}),
+    "distillation from all": ("distillation", {"teachers": {"depth": "depth", "joints": "joints", "rgb": "rgb"}}),
+    "admd from joints": ("admd", {"teacher": "joints", "predict_from": "teacher"}),
     "inverted": ("hallucination", {"teacher": "rgb", "student_modality": "depth", "layer": "block1"}),
 }
 OPTIONS = TransformOptions(
@@ -59,6 +65,7 @@ def random_batch(seed=0, clips=4):
     return {
         "rgb": rng.integers(0, 256, (clips, 3, 16, 16, 3), dtype=np.uint8),
         "depth": rng.integers(0, 6000, (clips, 3, 16, 16), dtype=np.uint16),
+        "joints": rng.normal(size=(clips, 3, 2, 3, 3)).astype(np.float32),
         "label": rng.integers(0, 4, clips).astype(np.int32),
         "mask": np.ones(clips, np.float32),
         "sample": np.arange(clips, dtype=np.uint32),
@@ -78,7 +85,7 @@ def take_step(method, state, optimizers, batch, rounds=None):
         method=method,
         optimizers=optimizers,
         rounds=rounds or (tuple(dict.fromkeys(method.players.values())),),
-        prepare=functools.partial(prepare_training, options=OPTIONS),
+        prepare=functools.partial(prepare_training, options=OPTIONS, mirror=(0, 2, 1)),
     )
     return jax.jit(step)(state, batch, jnp.float32(1.0), jax.random.key(0))
 
@@ -117,9 +124,9 @@ def test_privileged_data_cannot_leak_into_prediction(method):
     state, _ = start(method)
     batch = random_batch()
     garbage = dict(batch)
-    for modality in {"rgb", "depth"} - set(method.test_modalities):
+    for modality in set(MODALITIES) - set(method.test_modalities):
         garbage[modality] = np.zeros_like(batch[modality]) + 7
-    allowed = {k: v for k, v in batch.items() if k not in {"rgb", "depth"} or k in method.test_modalities}
+    allowed = {k: v for k, v in batch.items() if k not in MODALITIES or k in method.test_modalities}
     predict = jax.jit(functools.partial(evaluation_step, method=method, transforms=OPTIONS))
     alone = predict(state.params, state.batch_stats, allowed)
     if set(method.modalities.values()) <= set(batch):
@@ -385,5 +392,14 @@ def test_unknown_methods_and_options_are_named():
         methods.build("hallucination", STREAM, {"imitatio": 0.5})
     with pytest.raises(UsageError, match="predict_from is 'discriminator'; known: classifier, teacher"):
         methods.build("adversarial", STREAM, {"predict_from": "discriminator"})
+    for name, options in (
+        ("hallucination", {"teacher": "joints", "layer": "block1"}),
+        ("side_information", {"teacher": "joints"}),
+        ("two_stream", {"modalities": {"joints": "joints", "rgb": "rgb"}, "connect": True}),
+    ):
+        with pytest.raises(UsageError, match="needs the maps"):
+            methods.build(name, STREAM, options)
+    with pytest.raises(UsageError, match=r"set model\.bottleneck"):
+        methods.build("hallucination", STREAM.clone(bottleneck=None), {"teacher": "joints", "layer": "features"})
     with pytest.raises(UsageError, match="two networks"):
         methods.build("two_stream", STREAM, {"modalities": {"rgb": "rgb"}})

@@ -1,18 +1,20 @@
 """Augmentation and encoding on the device: one draw a clip, the same for every modality and frame."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from hallujax.data.encodings import ENCODINGS
+from hallujax.data.joints import JOINTS
 from hallujax.errors import UsageError
 
 Array = jax.Array
 Batch = dict[str, Array]
 
 IMAGES = ("rgb", "depth")  # the modalities that lie on the pixel grid and move together
+MODALITIES = (*IMAGES, JOINTS)  # all that a stream can see
 
 # Statistics of ImageNet in the two conventions that pretrained weights follow; the second leaves 0..255 unscaled.
 NORMALIZATIONS: Mapping[str, tuple[float, tuple[float, ...], tuple[float, ...]]] = {
@@ -83,8 +85,12 @@ def _shrink(frames: Array, factor: int) -> Array:
     return squares.mean(axis=(3, 5))
 
 
-def augment(batch: Batch, key: Array, options: TransformOptions) -> Batch:
-    """Flips and shifts each clip, by a draw from `fold_in(key, sample)`: the number of hosts changes nothing."""
+def augment(batch: Batch, key: Array, options: TransformOptions, mirror: Sequence[int] = ()) -> Batch:
+    """Flips and shifts each clip, by a draw from `fold_in(key, sample)`: the number of hosts changes nothing.
+
+    Joints are flipped with the frames, left ones becoming right ones by `mirror` (`data.joints.mirrored_joints`), and
+    have no place that a shift could change.
+    """
 
     def one_clip(clip: Batch, sample: Array) -> Batch:
         flip_key, shift_key = jax.random.split(jax.random.fold_in(key, sample))
@@ -100,12 +106,16 @@ def augment(batch: Batch, key: Array, options: TransformOptions) -> Batch:
             start = (0, shifts[0], shifts[1]) + (0,) * (frames.ndim - 3)
             return jax.lax.dynamic_slice(padded, start, frames.shape)
 
-        return {modality: move(frames) for modality, frames in clip.items()}
+        moved = {name: move(clip[name]) for name in IMAGES if name in clip}
+        if JOINTS in clip:
+            joints = clip[JOINTS]  # [T, bodies, J, 3]
+            moved[JOINTS] = jnp.where(flipped, joints[:, :, list(mirror)] * jnp.array([-1.0, 1.0, 1.0]), joints)
+        return moved
 
-    clips = {name: batch[name] for name in IMAGES if name in batch}
+    clips = {name: batch[name] for name in MODALITIES if name in batch}
     return batch | jax.vmap(one_clip)(clips, batch["sample"])
 
 
-def prepare_training(batch: Batch, key: Array, *, options: TransformOptions) -> Batch:
+def prepare_training(batch: Batch, key: Array, *, options: TransformOptions, mirror: Sequence[int] = ()) -> Batch:
     """What `training.step.train_step` does to its batch first."""
-    return encode(augment(batch, key, options), options)
+    return encode(augment(batch, key, options, mirror), options)

@@ -8,12 +8,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hallujax.data.joints import JOINTS
 from hallujax.errors import UsageError
 from hallujax.methods.adversarial import admd, adversarial
 from hallujax.methods.distillation import distillation, hallucination, side_information
 from hallujax.methods.method import Method, clip_logits, mean_logits
 from hallujax.methods.streams import moddrop, single_stream, two_stream
-from hallujax.models import VideoResNet
+from hallujax.models import VideoResNet, joints_stream_of
 
 __all__ = [
     "BUILDERS",
@@ -51,6 +52,8 @@ def build(
 ) -> Method:
     """The method `name` over `stream`, but for the networks named in `others`, which are what is said there.
 
+    A network that sees joints is a stream of joints to match.
+
     Raises:
       UsageError: for an unknown method, an option that its builder does not take, or a network that it does not have.
     """
@@ -63,4 +66,9 @@ def build(
     others = others or {}
     if strangers := set(others) - set(method.modalities):
         raise UsageError(f"models names {sorted(strangers)}; the streams are {sorted(method.modalities)}")
-    return dataclasses.replace(method, networks={**method.networks, **others})
+    see_joints = {
+        network: joints_stream_of(others.get(network, stream))
+        for network, modality in method.modalities.items()
+        if modality == JOINTS
+    }
+    return dataclasses.replace(method, networks={**method.networks, **others, **see_joints})

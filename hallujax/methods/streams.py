@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from hallujax import losses
 from hallujax.errors import UsageError
-from hallujax.methods.method import Method, clip_logits, one_of
+from hallujax.methods.method import Method, clip_logits, frames_only, one_of
 from hallujax.models import VideoResNet, connections
 
 
@@ -53,11 +53,13 @@ def two_stream(
     if len(modalities) != 2:
         raise UsageError(f"two_stream takes two networks, not {sorted(modalities)}")
     first, second = modalities
+    if connect:
+        frames_only("connect", *modalities.values())
 
     def forward(nets, batch):
         source = nets(first, batch[modalities[first]])
-        modulation = connections(source) if connect else None
-        return {first: source, second: nets(second, batch[modalities[second]], modulation=modulation)}
+        given = {"modulation": connections(source)} if connect else {}
+        return {first: source, second: nets(second, batch[modalities[second]], **given)}
 
     def predict(outputs):
         return (clip_logits(outputs[first]) + clip_logits(outputs[second])) / 2

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hallujax.console import Console
+from hallujax.data.joints import JOINTS, mirrored_joints
 from hallujax.data.pipeline import ClipLoader, check_clips, training_batches
 from hallujax.data.records import PreparedDataset
 from hallujax.data.transforms import prepare_training
@@ -69,13 +70,15 @@ def train_stage(
         console.say(f"  continued after {recorder.step} of {steps} steps")
     console.skip(recorder.step * stage.batch_size)
 
+    sees_joints = JOINTS in method.modalities.values()
+    mirror = mirrored_joints(dataset.name, dataset.info["joint_names"]) if sees_joints else ()
     step_function = jax.jit(
         functools.partial(
             train_step,
             method=method,
             optimizers=optimizers,
             rounds=rounds,
-            prepare=functools.partial(prepare_training, options=experiment.transforms),
+            prepare=functools.partial(prepare_training, options=experiment.transforms, mirror=mirror),
         ),
         donate_argnames="state",
         in_shardings=(replicated(mesh), split_over_data(mesh), replicated(mesh), replicated(mesh)),
