@@ -1,6 +1,7 @@
 """From a clip to classes: `hallujax.load(path)(clip)`."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -12,8 +13,9 @@ import jax
 import numpy as np
 
 from hallujax.data.clips import uniform_frames
+from hallujax.deploy.activation import class_activations
 from hallujax.deploy.export import SUMS, read_export
-from hallujax.deploy.system import FUSED, RgbSystem, bound
+from hallujax.deploy.system import FUSED, Bound, RgbSystem
 from hallujax.deploy.video import Clip, fit, open_clip
 from hallujax.errors import UsageError
 
@@ -150,6 +152,30 @@ class Predictor:
         wanted = uniform_frames(len(opened.times), self.system.frames)
         return np.stack([fit(frame, self.system.frame_size) for frame in opened.frames(wanted)])
 
+    def activations(self, clip: Any, label: str | None = None) -> dict[str, np.ndarray]:
+        """Where each stream looks: maps `{stream: [T, h, w]}` float32 in 0..1 over the frames of `read(clip)`.
+
+        Args:
+          clip: see the class.
+          label: the class that they speak for; the predicted one if not said. See `activation.class_activations`.
+
+        Raises:
+          DataError: if the clip cannot be read.
+          UsageError: if there is no such class, or the weights are inside a program (StableHLO).
+        """
+        if not isinstance(self._logits, Bound):
+            raise UsageError("class-activation maps need the weights; load a run or a safetensors export")
+        frames = self.read(clip)
+        label = self(frames).label if label is None else label
+        if label not in self.classes:
+            raise UsageError(f"there is no class {label!r}; known: {', '.join(self.classes)}")
+        found = self._activations(self._logits.variables, frames[None], np.array([self.classes.index(label)]))
+        return {name: np.asarray(maps[0]) for name, maps in found.items()}
+
+    @functools.cached_property
+    def _activations(self) -> Callable[..., dict[str, jax.Array]]:
+        return jax.jit(functools.partial(class_activations, self.system))
+
     def _slide(self, clip: Clip, window: float, hop: float) -> Prediction:
         spans = _windows(clip.end, window, hop)
         wanted = [_frames_between(clip.times, *span, self.system.frames) for span in spans]
@@ -206,7 +232,7 @@ def load(path: str | os.PathLike, system: str | None = None) -> Predictor:
     from hallujax.deploy.run import read_run  # brings the training stack along, which an export does not need
 
     trained = read_run(path, system)
-    return Predictor(trained.system, bound(trained.system, trained.variables))
+    return Predictor(trained.system, Bound(trained.system, trained.variables))
 
 
 def _windows(length: float, window: float, hop: float) -> list[tuple[float, float]]:

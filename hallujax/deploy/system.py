@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from jax.extend.core import Literal
 from hallujax.data.transforms import TransformOptions, encode
 from hallujax.errors import CheckpointError, UsageError
 from hallujax.methods import Method, build, clip_logits
+from hallujax.methods.method import Outputs
 from hallujax.models.streams import Networks, Variables, build_stream, initialize
 
 FUSED = "fused"  # beside the streams' names: the mean of the members' clip logits
@@ -99,13 +100,15 @@ class RgbSystem:
           variables: as `shapes`.
           rgb: uint8 `[B, T, H, W, 3]`.
         """
-        batch = encode({"rgb": rgb}, self.transforms)
-        outputs = {
-            stage: method.forward(_Kept(method, variables[stage]), batch) for stage, method in self.methods.items()
-        }
+        outputs = self.outputs(variables, rgb)
         fused = jnp.mean(jnp.stack([self.methods[stage].predict(outputs[stage]) for stage in outputs]), axis=0)
         streams = {name: clip_logits(outputs[stage][network]) for name, (stage, network) in self.streams.items()}
         return {FUSED: fused, **streams}
+
+    def outputs(self, variables: Variables, rgb: jax.Array) -> dict[str, Outputs]:
+        """`{stage: {network: its output}}`, of which `logits` are taken; arguments as there."""
+        batch = encode({"rgb": rgb}, self.transforms)
+        return {stage: method.forward(_Kept(method, variables[stage]), batch) for stage, method in self.methods.items()}
 
     def check(self, variables: Variables, where: str) -> None:
         """Raises CheckpointError, naming the first array that is missing, left over or of another shape."""
@@ -172,11 +175,19 @@ def _needed(method: Method, clip: Mapping[str, jax.ShapeDtypeStruct]) -> Variabl
     }
 
 
-def bound(system: RgbSystem, variables: Variables) -> Callable[[np.ndarray], dict[str, jax.Array]]:
-    """`system.logits` with its variables on the default device, compiled once for each batch size."""
-    step = jax.jit(system.logits)
-    variables = jax.device_put(variables)
-    return lambda clips: step(variables, clips)
+class Bound:
+    """`RgbSystem.logits` with its variables on the default device, compiled once for each batch size.
+
+    Attributes:
+      variables: as `RgbSystem.shapes`; a program whose weights are inside it (StableHLO) is no `Bound` and has none.
+    """
+
+    def __init__(self, system: RgbSystem, variables: Variables):
+        self.variables = jax.device_put(variables)
+        self._step = jax.jit(system.logits)
+
+    def __call__(self, clips: np.ndarray) -> dict[str, jax.Array]:
+        return self._step(self.variables, clips)
 
 
 def flatten(tree: Any) -> dict[str, Any]:
