@@ -19,8 +19,8 @@ async def uploaded(request: Request, limits: Limits) -> AsyncIterator[int]:
     """The descriptor of the file in a request's field `video`, gone after the block; its name is not read.
 
     Raises:
-      Refusal: 400 without such a field, 408 if it does not arrive in time, 413 if it is too large, 415 if the request is
-        no form.
+      Refusal: 400 without such a field, 408 if it does not arrive in time, 413 if it is too large, 415 if
+        the request is no form.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refusal(415, "no_form", f"send the video as the field {FIELD!r} of multipart/form-data")

@@ -64,8 +64,9 @@ def test_a_benchmark_clip_gets_what_evaluation_said(server, trained, tiny):
         assert answer["depth"].startswith("data:image/jpeg") and set(answer["features"]) == {"real", "hallucinated"}
         length = PreparedDataset.open(tiny).length("rgb")[0]
         assert answer["prediction"]["clip"]["length"] == length
-    status, _, body = server.request("GET", "/api/clips/..%2F..%2Fetc%2Fpasswd")
-    assert status == 404 and set(json.loads(body)) == {"error", "kind"} or status == 404
+    for name in ("nobody", "..%2F..%2Fetc%2Fpasswd", "%00"):
+        status, _, body = server.request("GET", f"/api/clips/{name}")
+        assert status == 404 and set(json.loads(body)) == {"error", "kind"}
 
 
 def test_a_sweep_over_the_api(server):

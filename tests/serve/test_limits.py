@@ -107,7 +107,13 @@ def test_chunked_uploads_are_counted(server):
 
 def test_a_broken_connection_leaves_nothing(server):
     before = server.get("/healthz")
-    head = f"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
+    lines = (
+        "POST /api/predict HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Length: 9999",
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}",
+    )
+    head = "\r\n".join((*lines, "", ""))
     for _ in range(5):
         with contextlib.closing(socket.create_connection(("127.0.0.1", server.port))) as connection:
             connection.sendall(head.encode() + form(bytes(500))[:300])
@@ -173,7 +179,7 @@ def fuzz(server, count):
     def attempt(i):
         status, answer = server.predict(mutated(videos[i % len(videos)], i))
         assert status in (200, 415, 422, 504), (i, status, answer)
-        assert status == 200 or set(answer) == {"error", "kind"} and "\n" not in answer["error"], (i, answer)
+        assert status == 200 or (set(answer) == {"error", "kind"} and "\n" not in answer["error"]), (i, answer)
         found[status] = found.get(status, 0) + 1
 
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
