@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,13 +101,16 @@ class RgbSystem:
           variables: as `shapes`.
           rgb: uint8 `[B, T, H, W, 3]`.
         """
-        outputs = self.outputs(variables, rgb)
+        return self.scores(self.outputs(variables, rgb))
+
+    def scores(self, outputs: Mapping[str, Outputs]) -> dict[str, jax.Array]:
+        """The logits of what `outputs` returned."""
         fused = jnp.mean(jnp.stack([self.methods[stage].predict(outputs[stage]) for stage in outputs]), axis=0)
         streams = {name: clip_logits(outputs[stage][network]) for name, (stage, network) in self.streams.items()}
         return {FUSED: fused, **streams}
 
     def outputs(self, variables: Variables, rgb: jax.Array) -> dict[str, Outputs]:
-        """`{stage: {network: its output}}`, of which `logits` are taken; arguments as there."""
+        """`{stage: {network: its output}}`; arguments as for `logits`."""
         batch = encode({"rgb": rgb}, self.transforms)
         return {stage: method.forward(_Kept(method, variables[stage]), batch) for stage, method in self.methods.items()}
 
@@ -136,11 +140,15 @@ class TrainedSystem:
       system: without its numbers.
       variables: its numbers, as `RgbSystem.shapes`.
       facts: what the run's files say of it, for people: where it was trained and how well it did.
+      workdir: of the seed that it is from.
+      origin: which system of which seed it is, and why that one, for people; empty if there was no choice.
     """
 
     system: RgbSystem
     variables: Variables
     facts: dict[str, Any]
+    workdir: pathlib.Path
+    origin: str
 
 
 class _Kept(Networks):
