@@ -91,7 +91,7 @@ def test_every_system_is_the_table_and_more():
 
 
 def test_loss_ablations_keep_the_ratios_of_step_3():
-    experiment = read_config(config("systems"))
+    experiment = read_config(config("hallucination_ablations"))
     full = build_method(experiment.stages["hallucination"], 15).weights
     names = [name for name in experiment.stages if name.startswith("hallucination_")]
     assert len(names) == 6

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jax.extend.core import Literal
 from hallujax.data.transforms import TransformOptions, encode
 from hallujax.errors import CheckpointError, UsageError
 from hallujax.methods import Method, build, clip_logits
+from hallujax.methods.method import Outputs
 from hallujax.models.streams import Networks, Variables, build_streams, initialize
 
 FUSED = "fused"  # beside the streams' names: the mean of the members' clip logits
@@ -101,13 +103,18 @@ class RgbSystem:
           variables: as `shapes`.
           rgb: uint8 `[B, T, H, W, 3]`.
         """
-        batch = encode({"rgb": rgb}, self.transforms)
-        outputs = {
-            stage: method.forward(_Kept(method, variables[stage]), batch) for stage, method in self.methods.items()
-        }
+        return self.scores(self.outputs(variables, rgb))
+
+    def scores(self, outputs: Mapping[str, Outputs]) -> dict[str, jax.Array]:
+        """The logits of what `outputs` returned."""
         fused = jnp.mean(jnp.stack([self.methods[stage].predict(outputs[stage]) for stage in outputs]), axis=0)
         streams = {name: clip_logits(outputs[stage][network]) for name, (stage, network) in self.streams.items()}
         return {FUSED: fused, **streams}
+
+    def outputs(self, variables: Variables, rgb: jax.Array) -> dict[str, Outputs]:
+        """`{stage: {network: its output}}`; arguments as for `logits`."""
+        batch = encode({"rgb": rgb}, self.transforms)
+        return {stage: method.forward(_Kept(method, variables[stage]), batch) for stage, method in self.methods.items()}
 
     def check(self, variables: Variables, where: str) -> None:
         """Raises CheckpointError, naming the first array that is missing, left over or of another shape."""
@@ -135,11 +142,15 @@ class TrainedSystem:
       system: without its numbers.
       variables: its numbers, as `RgbSystem.shapes`.
       facts: what the run's files say of it, for people: where it was trained and how well it did.
+      workdir: of the seed that it is from.
+      origin: which system of which seed it is, and why that one, for people; empty if there was no choice.
     """
 
     system: RgbSystem
     variables: Variables
     facts: dict[str, Any]
+    workdir: pathlib.Path
+    origin: str
 
 
 class _Kept(Networks):
@@ -174,11 +185,19 @@ def _needed(method: Method, clip: Mapping[str, jax.ShapeDtypeStruct]) -> Variabl
     }
 
 
-def bound(system: RgbSystem, variables: Variables) -> Callable[[np.ndarray], dict[str, jax.Array]]:
-    """`system.logits` with its variables on the default device, compiled once for each batch size."""
-    step = jax.jit(system.logits)
-    variables = jax.device_put(variables)
-    return lambda clips: step(variables, clips)
+class Bound:
+    """`RgbSystem.logits` with its variables on the default device, compiled once for each batch size.
+
+    Attributes:
+      variables: as `RgbSystem.shapes`; a program whose weights are inside it (StableHLO) is no `Bound` and has none.
+    """
+
+    def __init__(self, system: RgbSystem, variables: Variables):
+        self.variables = jax.device_put(variables)
+        self._step = jax.jit(system.logits)
+
+    def __call__(self, clips: np.ndarray) -> dict[str, jax.Array]:
+        return self._step(self.variables, clips)
 
 
 def flatten(tree: Any) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def build(
 ) -> Method:
     """The method `name` over `stream`, but for the networks named in `others`, which are what is said there.
 
-    A network that sees joints is the stream of joints that goes with what it would be.
+    A network that sees joints is a stream of joints to match.
 
     Raises:
       UsageError: for an unknown method, an option that its builder does not take, or a network that it does not have.
