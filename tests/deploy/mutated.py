@@ -21,7 +21,7 @@ KINDS = [
     ("d.webm", {"codec": "libvpx", "pixels": "yuv420p", "options": {"deadline": "realtime"}}),
     ("e.avi", {"codec": "mjpeg", "pixels": "yuvj420p"}),
     ("f.mov", {"codec": "png"}),
-    ("g.ts", {"codec": "mpeg2video", "pixels": "yuv420p"}),
+    ("g.ts", {"codec": "libx264", "pixels": "yuv420p"}),
     ("h.gif", {"codec": "gif", "pixels": "rgb8"}),
 ]
 
