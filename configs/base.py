@@ -44,6 +44,8 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.data.dataset = dataset
     config.data.protocol = protocol  # cross_subject, cross_view, cross_setup or own: data/protocols.py
     config.data.frames = 5  # T, of every clip (both papers)
+    config.data.labelled = 1.0  # share of the training clips, of every class, whose label is known
+    config.data.label_noise = 0.0  # share of these that have another class's label
     config.data.sampling = "mixed"  # training: uniform or random frames with probability one half each
     config.data.short_clips = "repeat"  # clips of fewer frames: repeat or refuse
     config.data.evaluation_batch_size = 32  # clips
@@ -127,6 +129,7 @@ def stage(
     models: Mapping[str, Mapping[str, Any]] | None = None,
     learning_rates: Mapping[str, float] | None = None,
     rounds: tuple[tuple[str, ...], ...] = (),
+    unlabelled: bool = False,
 ) -> ConfigDict:
     """One stage: `method` with its `options`, started from other stages' networks, on `config.training`'s defaults.
 
@@ -140,6 +143,7 @@ def stage(
     block.models = _ordered(models or {})  # {network: {key of model: value}} where a stream is another than `model`
     block.optimizer.learning_rates = ConfigDict(dict(learning_rates or {}))  # {player: learning rate}
     block.rounds = rounds  # which players move together, in order; empty for all at once
+    block.unlabelled = unlabelled  # train on the clips without a label too: for methods with a teacher
     return block
 
 

@@ -39,14 +39,14 @@ def add(config: ConfigDict, preset: str) -> None:
 
     if preset:  # their RGB streams have no bottleneck, so their features are of another size than an LSTM's
         return
-    config.stages.hallucination_joints = base.stage(
+    config.stages.joints_hallucination = base.stage(
         config,
         "hallucination",
         options={"teacher": "joints", "imitation": 0.5, "alpha": 0.5, "layer": "features"}
         | hallucination.DISTILLATION[preset],
         init_from={"joints": ("joints", "joints")},
     )
-    config.systems["Joints hallucinated (step 3, features)"] = base.system("hallucination_joints", role="privileged")
+    config.systems["Joints hallucinated (step 3, features)"] = base.system("joints_hallucination", role="privileged")
 
     config.stages.admd_joints = admd.stage(
         config,

@@ -10,10 +10,13 @@ from ml_collections import ConfigDict
 from configs import (
     admd_ablations,
     adversarial,
+    balanced,
     base,
     compression,
     controls,
     distillation,
+    generation,
+    graph,
     hallucination_ablations,
     joints,
     moddrop,
@@ -34,6 +37,9 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
         admd_ablations,
         hallucination_ablations,
         joints,
+        generation,
+        graph,
+        balanced,
     ):
         part.add(config, base.parse(arguments)[2])
     return config

@@ -33,6 +33,8 @@ class DataOptions:
       evaluation_batch_size: clips.
       threads: that read ahead.
       keep_decoded: keep every decoded frame in memory, to decode it once instead of once an epoch.
+      labelled: share of the training clips whose label is known; see `data.labels.training_labels`.
+      label_noise: share of these that have the label of another class.
     """
 
     directory: str
@@ -44,6 +46,8 @@ class DataOptions:
     evaluation_batch_size: int
     threads: int
     keep_decoded: bool
+    labelled: float = 1.0
+    label_noise: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,7 @@ class Stage:
       init_from: `{network: (stage, its network)}`, or `{network: ("imagenet", "")}`.
       model: arguments of `VideoResNet`, `num_classes` apart.
       models: `{network: arguments}` of the streams that differ from `model`, and in what.
+      unlabelled: whether it trains on the clips without a label too, of which only a teacher has something to say.
       optimizer: see `OptimizerOptions`.
       plateau: see `PlateauOptions`.
       rounds: which players move together, in order; empty for all at once. See `training.step.train_step`.
@@ -88,6 +93,7 @@ class Stage:
     evaluations: int
     select: str
     models: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    unlabelled: bool = False
 
     def steps(self, clips: int) -> int:
         """Updates in the whole stage, for a split of so many clips."""
@@ -182,7 +188,7 @@ class Experiment:
 
     def identity(self, name: str) -> dict[str, Any]:
         """All that decides a stage's result, as plain JSON; the place of the data and logging are not part of it."""
-        data = dataclasses.asdict(self.data)
+        data = _without_defaults(self.data)
         for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded"):
             del data[key]
         return json.loads(
@@ -192,7 +198,7 @@ class Experiment:
                     "data": data,
                     "transforms": dataclasses.asdict(self.transforms),
                     "imagenet_weights": self.imagenet_weights,
-                    "stages": {n: _as_plain(self.stages[n]) for n in sorted(self.ancestors(name))},
+                    "stages": {n: _without_defaults(self.stages[n]) for n in sorted(self.ancestors(name))},
                 }
             )
         )
@@ -261,10 +267,14 @@ def _plain(config: ConfigDict) -> dict[str, Any]:
     return {k: _plain(config[k]) if isinstance(config[k], ConfigDict) else config[k] for k in config.keys()}
 
 
-def _as_plain(stage: Stage) -> dict[str, Any]:
-    """Without `models` where it is empty: workdirs older than that key remain what they are."""
-    plain = dataclasses.asdict(stage)
-    return plain if plain["models"] else {key: value for key, value in plain.items() if key != "models"}
+def _without_defaults(options: DataOptions | Stage) -> dict[str, Any]:
+    """Without the keys that have a default, where they have it: workdirs older than them remain what they are."""
+    plain = dataclasses.asdict(options)
+    for field in dataclasses.fields(options):
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        if plain[field.name] == made:
+            del plain[field.name]
+    return plain
 
 
 def _read_stage(name: str, raw: dict[str, Any]) -> Stage:

@@ -25,6 +25,11 @@ NAMES = (
     "moddrop",
     "distillation",
     "joints",
+    "generation",
+    "graph",
+    "balanced",
+    "unlabelled",
+    "label_noise",
     "table",
     "systems",
     "demo",
@@ -130,6 +135,33 @@ def test_presets_differ_where_the_sources_do():
     assert code.stages["rgb"].model["layout"] == "slim" and code.stages["rgb"].model["temporal_kernel"] == 3
     assert code.stages["admd"].options["discriminator_weight"] == 0.5
     assert code.stages["two_stream"].options["connect"] and paper.stages["two_stream"].options["connect"]
+
+
+def test_stages_on_few_labels_take_as_many_steps_as_on_all_clips():
+    settings = config("unlabelled")
+    settings.data.labelled = 0.1
+    experiment = read_config(settings)
+    assert {name: stage.unlabelled for name, stage in experiment.stages.items()} == {
+        "depth": False,
+        "rgb": False,
+        "distilled_labelled": False,
+        "distilled_all": True,
+    }
+    steps = [stage.steps(1800 if stage.unlabelled else 180) for stage in experiment.stages.values()]
+    assert len(set(steps)) == 1
+
+
+def test_keys_that_came_later_leave_old_identities_as_they_were():
+    """What a workdir of before them says of its stages is still what the same configuration says."""
+    experiment = read_config(config("table"))
+    identity = experiment.identity("rgb")
+    assert not {"labelled", "label_noise"} & set(identity["data"])
+    assert not {"models", "unlabelled"} & set(identity["stages"]["rgb"])
+    settings = config("table")
+    settings.data.label_noise = 0.2
+    settings.stages.rgb.unlabelled = True
+    changed = read_config(settings).identity("rgb")
+    assert changed["data"]["label_noise"] == 0.2 and changed["stages"]["rgb"]["unlabelled"] is True
 
 
 def test_a_stage_has_its_own_seed_and_identity():

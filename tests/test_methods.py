@@ -47,6 +47,14 @@ CASES = {
     "depth distilled from joints": ("distillation", {"teachers": {"joints": "joints"}, "student_modality": "depth"}),
     "distillation from all": ("distillation", {"teachers": {"depth": "depth", "joints": "joints", "rgb": "rgb"}}),
     "admd from joints": ("admd", {"teacher": "joints", "predict_from": "teacher"}),
+    "balanced": ("balanced_two_stream", {"modalities": {"depth": "depth", "rgb": "rgb"}}),
+    "graph": ("graph_distillation", {"teachers": {"depth": "depth", "joints": "joints"}}),
+    "autoencoder": ("translation", {}),
+    "depth estimation, connected": (
+        "translation",
+        {"decoder": "up_projection", "loss": "reverse_huber", "connect": True},
+    ),
+    "two-stream on generated depth": ("generated_two_stream", {"decoder": "up_projection"}),
     "inverted": ("hallucination", {"teacher": "rgb", "student_modality": "depth", "layer": "block1"}),
 }
 OPTIONS = TransformOptions(
@@ -262,6 +270,80 @@ def test_distillation_learns_from_the_mean_of_its_teachers():
     for teachers in ({}, {"student": "rgb"}):
         with pytest.raises(UsageError, match="one teacher or more"):
             methods.build("distillation", STREAM, {"teachers": teachers})
+
+
+def test_balancing_scales_each_streams_gradient_by_its_own_pace():
+    """The gradients are `two_stream`'s times `losses.learning_pace`; only the faster modality's is smaller."""
+    options = {"modalities": {"depth": "depth", "rgb": "rgb"}}
+    plain = methods.build("two_stream", STREAM, options)
+    balanced = methods.build("balanced_two_stream", STREAM, options | {"alpha": 0.4})
+    batch = encode(random_batch(), OPTIONS)
+    params, batch_stats = initialize(plain.networks, plain.forward, batch, jax.random.key(1))
+
+    def gradients(method):
+        def losses_of(trainable):
+            outputs = method.forward(Networks(method.networks, trainable, batch_stats), batch)
+            return player_losses(method, outputs, batch)[0], outputs
+
+        return jax.jit(lambda p: player_gradients(losses_of, p, method.players))(params)
+
+    (joint, outputs), (paced, _) = gradients(plain), gradients(balanced)
+    own = {n: np.asarray(outputs[n].logits).mean(1) / 2 for n in ("depth", "rgb")}
+    score = {n: sum(np.exp(x[i, y]) / np.exp(x[i]).sum() for i, y in enumerate(batch["label"])) for n, x in own.items()}
+    fast, slow = sorted(score, key=score.get, reverse=True)
+    pace = {fast: 1 - np.tanh(0.4 * score[fast] / score[slow]), slow: 1.0}
+    for network in ("depth", "rgb"):
+        jax.tree.map(
+            lambda a, b, k=pace[network]: np.testing.assert_allclose(a, k * b, rtol=1e-3, atol=1e-6),
+            paced[network],
+            joint[network],
+        )
+
+
+def test_the_graphs_edges_weigh_the_teachers_and_learn_whom_to_believe():
+    """Equal at first; a step that the edges alone take raises the weight of the teacher who agrees with the student."""
+    options = {"teachers": {"depth": "depth", "rgb2": "rgb"}, "imitation": 1.0, "temperature": 2.0}
+    method = methods.build("graph_distillation", STREAM, options)
+    batch = encode(random_batch(), OPTIONS)
+
+    def tie(params):  # the second teacher is the student
+        return params | {"rgb2": params["student"]}
+
+    params, batch_stats = initialize(method.networks, method.forward, batch, jax.random.key(1))
+    params = tie(params)
+
+    def forward(edges):
+        return method.forward(Networks(method.networks, params | {"edges": edges}, batch_stats), batch)
+
+    outputs = forward(params["edges"])
+    np.testing.assert_allclose(outputs["edges"], 0.5)
+    softening = {"temperature": 2.0, "soften_student": True, "temperature_squared": True}
+    said = {name: outputs[name].logits.mean(1) for name in method.modalities}
+    pulls = [losses.soft_divergence(said["student"], said[name], **softening) for name in ("depth", "rgb2")]
+    np.testing.assert_allclose(pulls[1], 0, atol=1e-5)
+    got = player_losses(method, outputs, batch)[0]["student"]
+    np.testing.assert_allclose(got, 0.5 * np.mean(pulls[0]), rtol=1e-4)
+    gradient = jax.grad(lambda e: player_losses(method, forward(e), batch)[0]["student"])(params["edges"])
+    moved = jax.tree.map(lambda p, g: p - 10.0 * g, params["edges"], gradient)
+    assert (forward(moved)["edges"][:, 1] > 0.5).all()
+    with pytest.raises(UsageError, match="called edges"):
+        methods.build("graph_distillation", STREAM, {"teachers": {"edges": "depth"}})
+
+
+@pytest.mark.parametrize("connect", [False, True])
+def test_generated_depth_takes_the_place_of_depth(connect):
+    """What is predicted is a plain two-stream model's answer to RGB and the frames that the decoder made."""
+    method = methods.build("translation", STREAM, {"decoder": "up_projection", "connect": connect})
+    batch = encode(random_batch(), OPTIONS)
+    params, batch_stats = initialize(method.networks, method.forward, batch, jax.random.key(1))
+    outputs = method.forward(Networks(method.networks, params, batch_stats), batch)
+    assert outputs["generated"].shape == batch["depth"].shape
+    error = np.square(np.asarray(outputs["generated"]) - batch["depth"]).mean((1, 2, 3, 4))
+    np.testing.assert_allclose(method.losses(outputs, batch)["translator"]["squared_error"], error, rtol=1e-5)
+    pair = methods.build("two_stream", STREAM, {"modalities": {"depth": "depth", "rgb": "rgb"}, "connect": connect})
+    nets = Networks(pair.networks, params, batch_stats)
+    expected = pair.predict(pair.forward(nets, batch | {"depth": outputs["generated"]}))
+    np.testing.assert_allclose(method.predict(outputs), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("draw", ["clip", "batch"])

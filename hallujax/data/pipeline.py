@@ -21,7 +21,11 @@ NumpyBatch = dict[str, np.ndarray]
 
 
 class ClipLoader:
-    """Reads the samples of a batch: frame choice, one batched read a modality, labels."""
+    """Reads the samples of a batch: frame choice, one batched read a modality, labels.
+
+    `labels`, one a clip of the index, are what it takes for the labels if they are not the dataset's own; see
+    `data.labels`.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class ClipLoader:
         frames: int,
         sampling: Sampling,
         seed: int,
+        labels: np.ndarray | None = None,
     ):
         if unseen := set(modalities) - set(MODALITIES):
             raise UsageError(f"no stream sees {', '.join(sorted(unseen))} yet; it can be {' or '.join(MODALITIES)}")
@@ -40,6 +45,7 @@ class ClipLoader:
             )
         self._dataset, self._modalities = dataset, tuple(modalities)
         self._frames, self._sampling, self._seed = frames, sampling, seed
+        self._labels = dataset.index["label"] if labels is None else labels
         # Frames are paired by index, so a clip is as long as the shortest of its modalities.
         self._root = root_joint(dataset.name, dataset.info["joint_names"]) if JOINTS in modalities else 0
         self._lengths = np.min([dataset.length(m) for m in self._modalities], axis=0)
@@ -52,7 +58,7 @@ class ClipLoader:
         batch = {modality: self._dataset.read(modality, rows, frames) for modality in self._modalities}
         if JOINTS in batch:
             batch[JOINTS] = normalize(batch[JOINTS], self._root)
-        batch["label"] = self._dataset.index["label"][rows].astype(np.int32)
+        batch["label"] = self._labels[rows].astype(np.int32)
         batch["mask"] = np.ones(len(rows), np.float32)
         batch["sample"] = samples.astype(np.uint32)
         return batch

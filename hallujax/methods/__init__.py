@@ -1,7 +1,8 @@
 """Methods: what each system of the tables trains, declared side by side.
 
 `streams` holds single streams and what is tested on several modalities, `distillation` what a frozen teacher teaches by
-its features and predictions, `adversarial` what a discriminator teaches.
+its features and predictions, `graph` whom of several to believe, `adversarial` what a discriminator teaches;
+`generation` makes a modality from another.
 """
 
 import dataclasses
@@ -12,8 +13,10 @@ from hallujax.data.joints import JOINTS
 from hallujax.errors import UsageError
 from hallujax.methods.adversarial import admd, adversarial
 from hallujax.methods.distillation import distillation, hallucination, side_information
+from hallujax.methods.generation import generated_two_stream, translation
+from hallujax.methods.graph import graph_distillation
 from hallujax.methods.method import Method, clip_logits, mean_logits
-from hallujax.methods.streams import moddrop, single_stream, two_stream
+from hallujax.methods.streams import balanced_two_stream, moddrop, single_stream, two_stream
 from hallujax.models import VideoResNet, joints_stream_of
 
 __all__ = [
@@ -21,26 +24,34 @@ __all__ = [
     "Method",
     "admd",
     "adversarial",
+    "balanced_two_stream",
     "build",
     "clip_logits",
     "distillation",
+    "generated_two_stream",
+    "graph_distillation",
     "hallucination",
     "mean_logits",
     "moddrop",
     "side_information",
     "single_stream",
+    "translation",
     "two_stream",
 ]
 
 BUILDERS: Mapping[str, Callable[..., Method]] = {
     "single_stream": single_stream,
     "two_stream": two_stream,
+    "balanced_two_stream": balanced_two_stream,
     "moddrop": moddrop,
     "hallucination": hallucination,
     "side_information": side_information,
     "distillation": distillation,
+    "graph_distillation": graph_distillation,
     "admd": admd,
     "adversarial": adversarial,
+    "translation": translation,
+    "generated_two_stream": generated_two_stream,
 }
 
 

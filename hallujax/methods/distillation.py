@@ -165,8 +165,7 @@ def distillation(
     Raises:
       UsageError: without a teacher, or for one that is called `student`.
     """
-    if not teachers or "student" in teachers:
-        raise UsageError(f"distillation takes one teacher or more, none called student; these are {sorted(teachers)}")
+    check_teachers(teachers)
     modalities = {**teachers, "student": student_modality}
 
     def student_losses(outputs, batch):
@@ -190,3 +189,9 @@ def distillation(
         predict=lambda outputs: clip_logits(outputs["student"]),
         test_modalities=(student_modality,),
     )
+
+
+def check_teachers(teachers: Mapping[str, str]) -> None:
+    """Raises UsageError if there is none, or one that is called `student`."""
+    if not teachers or "student" in teachers:
+        raise UsageError(f"distillation takes one teacher or more, none called student; these are {sorted(teachers)}")
