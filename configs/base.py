@@ -35,7 +35,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     dataset, protocol, preset = parse(arguments)
     config = ConfigDict()
     config.seed = 0  # of everything random
-    config.imagenet_weights = ""  # path of a torchvision-named .safetensors; needed by init_from=("imagenet", "")
+    config.imagenet_weights = ""  # a file or folder of weights, docs/weights.md; needed by init_from=("imagenet", "")
     config.log_every = 10  # updates between two lines of metrics.jsonl
     config.checkpoint_every = 200  # updates between two checkpoints
 
