@@ -55,9 +55,10 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.transforms.shift = 4  # pixels; the released code has none
     config.transforms.downsample = 2  # factor: the streams see 56x56 of `standard`'s 112x112
     config.transforms.rgb_normalization = "imagenet"  # imagenet, vgg or none
-    config.transforms.depth_encoding = "grey"  # grey, jet or metres
+    config.transforms.depth_encoding = "grey"  # grey, jet, metres, nearness, raw, normals or hha: docs/depth.md
     config.transforms.depth_near = 1500.0  # millimetres, range of the encoding
     config.transforms.depth_far = 5500.0
+    config.transforms.depth_camera = ()  # of normals and hha, if the dataset does not know it: docs/depth.md
 
     config.training = ConfigDict()
     config.training.model = ConfigDict()  # VideoResNet's arguments

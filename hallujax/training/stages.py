@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from hallujax.console import Console
+from hallujax.data.cameras import with_camera
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import UsageError
@@ -61,6 +62,7 @@ def train(experiment: Experiment, workdir: pathlib.Path, console: Console | None
     dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
     if experiment.data.keep_decoded:
         dataset.keep_decoded()
+    experiment = dataclasses.replace(experiment, transforms=with_camera(experiment.transforms, dataset))
     splits = split(dataset, experiment.data.protocol)
     workdir.mkdir(parents=True, exist_ok=True)
     stages = experiment.order()

@@ -7,6 +7,7 @@ slim's; `names` has the table. No file is ever run: nothing here unpickles.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -96,7 +97,8 @@ def describe(weights: Weights) -> str:
     kinds = Counter(re.split(r"[./]", name)[-1] for name in weights.left_over)
     return (
         f"{RESNETS.get(stage_sizes, 'a ResNet')}, stage sizes {stage_sizes}, "
-        f"width {params['conv1']['kernel'].shape[3]}, {params['logits']['bias'].size} classes, {numbers:,} numbers, {weights.source}'s names; layout "
+        f"width {params['conv1']['kernel'].shape[3]}, {params['logits']['bias'].size} classes, "
+        f"{numbers:,} numbers, {weights.source}'s names; layout "
         f"{weights.layout}; RGB normalized as {weights.normalization}; left over: "
         + (", ".join(f"{kind} ({count})" for kind, count in kinds.items()) or "nothing")
     )
@@ -206,10 +208,14 @@ def _shapes(
     sizes = (*classes, *stage_sizes, width)
     if not classes or not stage_sizes or min(sizes) < 1 or max(sizes) > _LARGEST or len(stage_sizes) > 4:
         raise CheckpointError(
-            f"{path}: no ResNet of stage sizes {stage_sizes}, width {width} and "
-            f"{classes[0] if classes else 'no'} classes"
+            f"{path}: no ResNet of stage sizes {stage_sizes}, width {width} and {classes[0] if classes else 'no'} classes"
         )
-    model = VideoResNet(classes[0], stage_sizes, width)
+    return _network_shapes(classes[0], stage_sizes, width)
+
+
+@functools.lru_cache(4)
+def _network_shapes(classes: int, stage_sizes: tuple[int, ...], width: int) -> dict[Key, tuple[int, ...]]:
+    model = VideoResNet(classes, stage_sizes, width)
     clip = jax.ShapeDtypeStruct((1, 1, 32, 32, 3), np.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), clip)
     return {k: v.shape for k, v in flatten_dict(variables).items() if "temporal" not in k}
