@@ -5,6 +5,7 @@ tensorflow/core/protobuf/tensor_bundle.proto, tensor.proto, tensor_shape.proto, 
 saved_tensor_slice_util.cc and ordered_code.cc.
 """
 
+import itertools
 import struct
 
 import numpy as np
@@ -107,8 +108,7 @@ def slices_of(array, parts):
         return [((0,) * array.ndim, (-1,) * array.ndim, array)]
     bounds = np.linspace(0, len(array), parts + 1).astype(int).tolist()
     rest = array.ndim - 1
-    edges = zip(bounds[:-1], bounds[1:], strict=True)
-    return [((a, *(0,) * rest), (b - a, *(-1,) * rest), array[a:b]) for a, b in edges]
+    return [((a, *(0,) * rest), (b - a, *(-1,) * rest), array[a:b]) for a, b in itertools.pairwise(bounds)]
 
 
 def extents(start, length):

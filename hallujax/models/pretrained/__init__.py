@@ -208,7 +208,7 @@ def _shapes(
     sizes = (*classes, *stage_sizes, width)
     if not classes or not stage_sizes or min(sizes) < 1 or max(sizes) > _LARGEST or len(stage_sizes) > 4:
         raise CheckpointError(
-            f"{path}: no ResNet of stage sizes {stage_sizes}, width {width} and {classes[0] if classes else 'no'} classes"
+            f"{path}: no ResNet of stage sizes {stage_sizes}, width {width} and {(*classes, 'no')[0]} classes"
         )
     return _network_shapes(classes[0], stage_sizes, width)
 

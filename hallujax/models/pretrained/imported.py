@@ -88,9 +88,7 @@ def naming(path: Path) -> tuple[Naming, tuple[str, ...]]:
         )
         return names, tuple(record["left_over"])
     except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: not written by `hallujax import-weights` ({error!r}): import it again"
-        ) from error
+        raise CheckpointError(f"{path}: not made by `hallujax import-weights` ({error!r}): import it again") from error
 
 
 def _digest(path: Path) -> str | None:
