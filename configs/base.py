@@ -35,7 +35,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     dataset, protocol, preset = parse(arguments)
     config = ConfigDict()
     config.seed = 0  # of everything random
-    config.imagenet_weights = ""  # path of a torchvision-named .safetensors; needed by init_from=("imagenet", "")
+    config.imagenet_weights = ""  # a file or folder of weights, docs/weights.md; needed by init_from=("imagenet", "")
     config.log_every = 10  # updates between two lines of metrics.jsonl
     config.checkpoint_every = 200  # updates between two checkpoints
 
@@ -57,9 +57,10 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.transforms.shift = 4  # pixels; the released code has none
     config.transforms.downsample = 2  # factor: the streams see 56x56 of `standard`'s 112x112
     config.transforms.rgb_normalization = "imagenet"  # imagenet, vgg or none
-    config.transforms.depth_encoding = "grey"  # grey, jet or metres
+    config.transforms.depth_encoding = "grey"  # grey, jet, metres, nearness, raw, normals or hha: docs/depth.md
     config.transforms.depth_near = 1500.0  # millimetres, range of the encoding
     config.transforms.depth_far = 5500.0
+    config.transforms.depth_camera = ()  # of normals and hha, if the dataset does not know it: docs/depth.md
 
     config.training = ConfigDict()
     config.training.model = ConfigDict()  # VideoResNet's arguments
