@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120")
+DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120", "nw_ucla", "uwa3dii", "nyud_objects")
 PRESETS = ("", "paper", "authors_code")
 
 
@@ -42,7 +42,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.data = ConfigDict()
     config.data.directory = "data/standard"  # holds the prepared datasets, a folder each
     config.data.dataset = dataset
-    config.data.protocol = protocol  # cross_subject, cross_view, cross_setup or own: data/protocols.py
+    config.data.protocol = protocol  # cross_subject, cross_view, ...: data/protocols.py
     config.data.frames = 5  # T, of every clip (both papers)
     config.data.sampling = "mixed"  # training: uniform or random frames with probability one half each
     config.data.short_clips = "repeat"  # clips of fewer frames: repeat or refuse
@@ -55,9 +55,15 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.transforms.shift = 4  # pixels; the released code has none
     config.transforms.downsample = 2  # factor: the streams see 56x56 of `standard`'s 112x112
     config.transforms.rgb_normalization = "imagenet"  # imagenet, vgg or none
-    config.transforms.depth_encoding = "grey"  # grey, jet or metres
+    config.transforms.depth_encoding = "grey"  # grey, jet or metres; picture for depth of 8 bits
     config.transforms.depth_near = 1500.0  # millimetres, range of the encoding
     config.transforms.depth_far = 5500.0
+
+    if dataset in ("nw_ucla", "uwa3dii"):
+        config.transforms.depth_near, config.transforms.depth_far = 800.0, 4000.0  # what a Kinect of 2010 is made for
+    if dataset == "nyud_objects":
+        config.data.frames = 1
+        config.transforms.depth_encoding = "picture"  # HHA
 
     config.training = ConfigDict()
     config.training.model = ConfigDict()  # VideoResNet's arguments

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hallujax.errors import UsageError
 
-DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120")
+DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120", "nw_ucla", "uwa3dii", "nyud_objects")
 
 
 def add(command) -> None:

@@ -1,6 +1,7 @@
 """Depth as a network sees it: metric on disk, encoded on the device.
 
-Every encoding maps uint16 millimetres `[...]`, 0 meaning no return, to float32 `[..., 3]`.
+Every encoding maps uint16 millimetres `[...]`, 0 meaning no return, to float32 `[..., 3]`; `picture` takes depth that
+was encoded before it came here.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +36,13 @@ def metres(depth: Array, *, near: float, far: float) -> Array:
     return jnp.repeat(depth.astype(jnp.float32)[..., None] / 1000.0, 3, axis=-1)
 
 
-ENCODINGS: Mapping[str, Callable[..., Array]] = {"grey": grey, "jet": jet, "metres": metres}
+def picture(depth: Array, *, near: float, far: float) -> Array:
+    """Depth that is stored as 8-bit pictures `[..., 3]` (HHA, or grey), in 0..1; `near` and `far` are not used."""
+    del near, far
+    return depth.astype(jnp.float32) / 255.0
+
+
+ENCODINGS: Mapping[str, Callable[..., Array]] = {"grey": grey, "jet": jet, "metres": metres, "picture": picture}
 
 # The largest value of each, where noise saturates; the smallest is 0.
-LARGEST: Mapping[str, float] = {"grey": 1.0, "jet": 1.0, "metres": 65.535}
+LARGEST: Mapping[str, float] = {"grey": 1.0, "jet": 1.0, "metres": 65.535, "picture": 1.0}

@@ -1,7 +1,8 @@
 """From a prepared dataset to batches: deterministic, positioned by one integer, sliced by process.
 
 A batch is a dict of NumPy arrays as they lie on disk: `rgb` uint8 `[B, T, H, W, 3]`, `depth` uint16 millimetres
-`[B, T, H, W]`, with `label` int32 `[B]`, `mask` float32 `[B]` and `sample` uint32 `[B]`, the global sample number.
+`[B, T, H, W]` (pictures of depth: uint8 `[B, T, H, W, 3]`), with `label` int32 `[B]`, `mask` float32 `[B]` and `sample`
+uint32 `[B]`, the global sample number.
 Cropping, flipping and encoding happen on the device.
 """
 
