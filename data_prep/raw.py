@@ -4,11 +4,15 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
-from data_prep import convert, folder
+from data_prep import convert, folder, nw_ucla, nyud_objects, uwa3dii
 from data_prep.ntu import dataset as ntu
 from hallujax.errors import UsageError
 
-SCANS = {"folder": folder.scan} | {name: functools.partial(ntu.scan, name=name) for name in ntu.SETUPS}
+SCANS = {
+    "folder": folder.scan,
+    **{name: functools.partial(ntu.scan, name=name) for name in ntu.SETUPS},
+    **{module.NAME: module.scan for module in (nw_ucla, uwa3dii, nyud_objects)},
+}
 
 
 def prepare(

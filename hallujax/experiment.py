@@ -128,7 +128,7 @@ class Experiment:
     Attributes:
       seed: of everything random; a stage folds its own name in.
       data, transforms: see there.
-      imagenet_weights: path of a torchvision-named .safetensors file, or empty.
+      imagenet_weights: path of a file or folder that `models.pretrained.read` reads, or empty.
       log_every: updates between two lines of the metrics log.
       checkpoint_every: updates between two checkpoints.
       stages: in the order they are declared.

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
-from hallujax.data.encodings import ENCODINGS
+from hallujax.data.encodings import ALL, encode_depth
+from hallujax.data.geometry import Camera
 from hallujax.data.joints import JOINTS
 from hallujax.errors import UsageError
 
@@ -35,8 +36,11 @@ class TransformOptions:
       downsample: factor by which height and width shrink, by the means over squares of pixels of the encoded frames;
         must divide both.
       rgb_normalization: `imagenet`, `vgg` (the released code) or `none`.
-      depth_encoding: `grey`, `jet` or `metres`.
+      depth_encoding: one of `encodings.ALL`.
       depth_near, depth_far: range of the encoding in millimetres.
+      depth_camera: `(fx / width, fy / height, cx / width, cy / height)` of the dataset's frames, for encodings that
+        need it; None (or empty) for what the dataset says of itself. Flipped and shifted frames are encoded as this
+        camera's: a flip is exact where the principal point is in the middle, a shift moves it by so many pixels.
     """
 
     flip: float
@@ -46,31 +50,49 @@ class TransformOptions:
     depth_encoding: str
     depth_near: float
     depth_far: float
+    depth_camera: Camera | None = None
 
     def __post_init__(self):
+        # A list in JSON, empty in a configuration that leaves it to the dataset.
+        object.__setattr__(self, "depth_camera", tuple(map(float, self.depth_camera or ())) or None)
+        if self.depth_camera and (len(self.depth_camera) != 4 or min(self.depth_camera[:2]) <= 0):
+            raise UsageError(
+                f"transforms.depth_camera is {self.depth_camera}; "
+                "it must be (fx / width, fy / height, cx / width, cy / height)"
+            )
         if self.downsample < 1:
             raise UsageError(f"transforms.downsample is {self.downsample}; 1 keeps the frames as they are")
         if self.rgb_normalization not in NORMALIZATIONS:
             raise UsageError(
                 f"transforms.rgb_normalization is {self.rgb_normalization!r}; known: {', '.join(NORMALIZATIONS)}"
             )
-        if self.depth_encoding not in ENCODINGS:
-            raise UsageError(f"transforms.depth_encoding is {self.depth_encoding!r}; known: {', '.join(ENCODINGS)}")
+        if self.depth_encoding not in ALL:
+            raise UsageError(f"transforms.depth_encoding is {self.depth_encoding!r}; known: {', '.join(ALL)}")
 
 
 def encode(batch: Batch, options: TransformOptions) -> Batch:
     """RGB and depth of a batch as float32 `[B, T, H, W, C]`; the rest of the batch as it is.
 
     Raises:
-      UsageError: if the frames do not divide by `options.downsample`.
+      UsageError: if the frames do not divide by `options.downsample`, or depth is stored as 8-bit pictures and the
+        encoding is one of millimetres, or the other way round.
     """
     encoded = dict(batch)
     if "rgb" in batch:
         scale, mean, deviation = NORMALIZATIONS[options.rgb_normalization]
         encoded["rgb"] = (batch["rgb"].astype(jnp.float32) / scale - jnp.array(mean)) / jnp.array(deviation)
     if "depth" in batch:
-        encoded["depth"] = ENCODINGS[options.depth_encoding](
-            batch["depth"], near=options.depth_near, far=options.depth_far
+        if (batch["depth"].dtype == jnp.uint8) != (options.depth_encoding == "picture"):
+            raise UsageError(
+                f"transforms.depth_encoding is {options.depth_encoding!r}, but this dataset's depth is stored in "
+                + ("8-bit pictures: set it to picture" if batch["depth"].dtype == jnp.uint8 else "millimetres")
+            )
+        encoded["depth"] = encode_depth(
+            batch["depth"],
+            options.depth_encoding,
+            near=options.depth_near,
+            far=options.depth_far,
+            camera=options.depth_camera,
         )
     return encoded | {name: _shrink(encoded[name], options.downsample) for name in IMAGES if name in batch}
 

@@ -122,7 +122,7 @@ class Predictor:
             kept.append((moment, self._fit(frame)))
             while kept[0][0] < moment - window:
                 kept.popleft()
-            if moment >= due:
+            if moment >= due - 1e-9:
                 yield self._live(kept)
                 due = max(due + hop, moment)  # a source faster than its windows: what was due meanwhile is left out
         if kept and due == window:

@@ -10,7 +10,7 @@ from hallujax.data.encodings import ENCODINGS, LARGEST
 from hallujax.data.pipeline import ClipLoader, NumpyBatch, check_clips
 from hallujax.data.protocols import split
 from hallujax.data.transforms import TransformOptions
-from hallujax.errors import DataError, UsageError
+from hallujax.errors import DataError
 from hallujax.evaluation import finished
 
 
@@ -38,11 +38,9 @@ class Benchmark:
         """Opens the dataset of the workdir `run` in the folder `data`; `fingerprint` is of what it was trained on.
 
         Raises:
-          UsageError: if `run` is no workdir.
+          UsageError: if `run` is no workdir, or the protocol is none of the dataset's.
           DataError: if the dataset cannot be read, is another one than the run's, or a clip lacks RGB or depth.
         """
-        if not (run / "run.json").exists():
-            raise UsageError(f"--data shows what a run's depth stream sees, and {run} is no run: give its workdir")
         self.experiment = finished.read_experiment(run)
         options = self.experiment.data
         self.dataset = finished.open_dataset(self.experiment, data)

@@ -43,7 +43,9 @@ def serve(
     console = Console()
     with _listening(host, port) as listener:  # first: an address that is taken is said before minutes of work
         model = Model(path, system, capacity.max_batch)
-        benchmark, failing, missing = _shown(model, path, data)
+        if model.origin:
+            console.say(model.origin)
+        benchmark, failing, missing = _shown(model, data)
         console.say(f"{model.system.name}: compiling for up to {capacity.max_batch} clips at once")
         model.warm_up()
         if failing is not None:
@@ -83,15 +85,15 @@ class _Announcing(uvicorn.Server):
             self._console.say(f"listening at {self._address}")
 
 
-def _shown(
-    model: Model, path: pathlib.Path, data: pathlib.Path | None
-) -> tuple[Benchmark | None, FailingDepth | None, list[str]]:
+def _shown(model: Model, data: pathlib.Path | None) -> tuple[Benchmark | None, FailingDepth | None, list[str]]:
     """The benchmark's clips, their failing depth, and what of both is not there."""
     if data is None:
         return None, None, ["the benchmark's clips: start with --data FOLDER and a run's workdir to see them"]
-    benchmark = Benchmark(path, data, model.facts["dataset_fingerprint"])
+    if model.workdir is None:
+        raise UsageError("--data shows what a run's depth stream sees, and an export has none: give a run's workdir")
+    benchmark = Benchmark(model.workdir, data, model.facts["dataset_fingerprint"])
     try:
-        return benchmark, FailingDepth(benchmark, path), []
+        return benchmark, FailingDepth(benchmark, model.workdir), []
     except UsageError as error:
         return benchmark, None, [f"depth against hallucination: {error}"]
 

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pathlib
 import resource
 import signal
 import socket
@@ -23,7 +24,8 @@ import av
 import numpy as np
 
 from hallujax.data.clips import uniform_frames
-from hallujax.deploy.video import CONTAINERS, VideoFile, fit
+from hallujax.deploy.container import CONTAINERS, MAX_PIXELS, VideoFile, one_line
+from hallujax.deploy.video import fit
 from hallujax.errors import DataError
 
 LENGTH = struct.Struct("!I")
@@ -51,14 +53,15 @@ class Upload(VideoFile):
 
     def __init__(self, file: BinaryIO, settings: Settings):
         self._file, self._settings = file, settings
-        super().__init__("this file")
+        super().__init__(pathlib.Path("this file"))
         self._check_length(self.end)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
         """As in VideoFile; whatever else a container refers to, there is no protocol to open it with."""
         self._file.seek(0)
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+        bound = {"max_pixels": str(MAX_PIXELS)}
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", **bound}
         try:
             container = av.open(self._file, options=options, metadata_errors="replace")
         except (av.FFmpegError, ValueError) as error:
@@ -74,11 +77,12 @@ class Upload(VideoFile):
             if container.duration is not None:
                 self._check_length(container.duration / av.time_base)
             self._check_size(streams[0].codec_context)
+            streams[0].codec_context.options = bound
             try:
                 yield container, streams[0]
-            except av.FFmpegError as error:
+            except (av.FFmpegError, ValueError, ArithmeticError, LookupError) as error:
                 _raise_if_memory(error)
-                raise DataError(f"this video is damaged ({error.strerror})") from error
+                raise DataError(f"this video is damaged ({one_line(error)})") from error
 
     def _check_size(self, picture: Any) -> None:
         if picture.width * picture.height > self._settings.frame_pixels:

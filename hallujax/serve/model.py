@@ -12,7 +12,7 @@ import numpy as np
 
 from hallujax.deploy.activation import class_activations
 from hallujax.deploy.export import SUMS, read_export
-from hallujax.deploy.predictor import Scores
+from hallujax.deploy.prediction import Scores
 from hallujax.deploy.run import read_run
 from hallujax.deploy.system import FUSED, Bound
 
@@ -37,6 +37,8 @@ class Model:
     Attributes:
       system: its classes, frames and sizes.
       facts: what the run said of it when it was trained.
+      workdir: of the run's seed; None of an export.
+      origin: which system of which seed was taken, and why; empty if there was no choice.
       streams: names of the scores, `fused` first.
       has_maps: whether answers hold class-activation maps.
     """
@@ -46,9 +48,11 @@ class Model:
         if (path / SUMS).exists():
             self.system, logits = read_export(path, name)
             self.facts: dict[str, Any] = json.loads((path / "config.json").read_text())["facts"]
+            self.workdir, self.origin = None, ""
         else:
             trained = read_run(path, name)
             self.system, self.facts = trained.system, trained.facts
+            self.workdir, self.origin = trained.workdir, trained.origin
             logits = Bound(trained.system, trained.variables)
         self.has_maps = isinstance(logits, Bound)
         self._variables = logits.variables if isinstance(logits, Bound) else None

@@ -13,13 +13,14 @@ from typing import Any
 import jax
 
 from hallujax.console import Console
+from hallujax.data.cameras import with_camera
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import UsageError
-from hallujax.experiment import Experiment, Stage, System
+from hallujax.experiment import IMAGENET, Experiment, Stage, System
 from hallujax.methods import Method
 from hallujax.training.loop import Splits, train_stage, training_rows
-from hallujax.training.start import build_method
+from hallujax.training.start import build_method, imagenet_weights
 
 PACKAGES = (
     "hallujax",
@@ -69,6 +70,7 @@ def train(
     dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
     if experiment.data.keep_decoded:
         dataset.keep_decoded()
+    experiment = dataclasses.replace(experiment, transforms=with_camera(experiment.transforms, dataset))
     splits = split(dataset, experiment.data.protocol)
     if not tested:
         del splits["test"]
@@ -78,6 +80,11 @@ def train(
     methods = {stage.name: build_method(stage, len(dataset.classes)) for stage in stages}
     for system in experiment.systems:
         _check_test_modalities(system, methods)
+    for stage in stages:
+        if not is_done(workdir / stage.name):
+            for network, (source, _) in stage.init_from.items():
+                if source == IMAGENET:
+                    imagenet_weights(experiment, stage, network, methods[stage.name])
     for stage in stages:
         _claim(experiment, stage, dataset, workdir)
     _write_json(workdir / "run.json", describe_run(experiment, dataset))

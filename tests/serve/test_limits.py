@@ -208,7 +208,7 @@ def test_what_cannot_be_served_is_said(trained, tmp_path, capsys):
     says(UsageError.exit_code, "has no system", "--model", trained, "--system", "Step 5")
     export = tmp_path / "export"
     write_export(read_run(trained, "RGB"), "safetensors", export)
-    says(UsageError.exit_code, "is no run", "--model", export, "--data", tmp_path)
+    says(UsageError.exit_code, "an export has none", "--model", export, "--data", tmp_path)
     weights = bytearray((export / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (export / "model.safetensors").write_bytes(weights)
