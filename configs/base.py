@@ -10,7 +10,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120", "nw_ucla", "uwa3dii", "nyud_objects")
+DATASETS = (
+    "mocap_rgbd",
+    "rgbd_objects",
+    "folder",
+    "ntu_rgbd60",
+    "ntu_rgbd120",
+    "nw_ucla",
+    "uwa3dii",
+    "nyud_objects",
+)
 PRESETS = ("", "paper", "authors_code")
 
 
@@ -61,6 +70,9 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
 
     if dataset in ("nw_ucla", "uwa3dii"):
         config.transforms.depth_near, config.transforms.depth_far = 800.0, 4000.0  # what a Kinect of 2010 is made for
+    if dataset == "rgbd_objects":
+        config.data.frames = 1
+        config.transforms.depth_near, config.transforms.depth_far = 1000.0, 5000.0
     if dataset == "nyud_objects":
         config.data.frames = 1
         config.transforms.depth_encoding = "picture"  # HHA

@@ -27,27 +27,27 @@ def split(dataset: PreparedDataset, protocol: str) -> dict[str, np.ndarray]:
     return {part: np.flatnonzero(mask) for part, mask in masks.items()}
 
 
-def _mocap_performers(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Performers who are not tested, 60 % of them, and those of them kept for validation: one, or two of ten
-    or more."""
+def _rendered_performers(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Performers (or objects) who are not tested, 60 % of them, and those of them kept for validation: one, or two
+    of ten or more."""
     everyone = np.unique(index["subject"])
     development = everyone[: round(0.6 * len(everyone))]
     return development, development[-(2 if len(development) >= 10 else 1) :]
 
 
-def _mocap_cross_subject(index: np.ndarray) -> dict[str, np.ndarray]:
+def _rendered_cross_subject(index: np.ndarray) -> dict[str, np.ndarray]:
     """The first 60 % of the performers train, except the last one or two of them, who validate; the others
     test."""
-    development, held = _mocap_performers(index)
+    development, held = _rendered_performers(index)
     inside, validation = np.isin(index["subject"], development), np.isin(index["subject"], held)
     return {"train": inside & ~validation, "validation": validation, "test": ~inside}
 
 
-def _mocap_cross_view(index: np.ndarray) -> dict[str, np.ndarray]:
+def _rendered_cross_view(index: np.ndarray) -> dict[str, np.ndarray]:
     """Cameras 2 and 3 train, camera 1, between them, tests (as in NTU RGB+D); one or two performers
     validate."""
     tested = index["camera"] == 1
-    validation = ~tested & np.isin(index["subject"], _mocap_performers(index)[1])
+    validation = ~tested & np.isin(index["subject"], _rendered_performers(index)[1])
     return {"train": ~tested & ~validation, "validation": validation, "test": tested}
 
 
@@ -172,7 +172,7 @@ def _view_protocols(views: range) -> dict[str, Protocol]:
 
 PROTOCOLS: dict[str, dict[str, Protocol]] = {
     "folder": {"own": _own},
-    "mocap_rgbd": {"cross_subject": _mocap_cross_subject, "cross_view": _mocap_cross_view},
+    "mocap_rgbd": {"cross_subject": _rendered_cross_subject, "cross_view": _rendered_cross_view},
     "ntu_rgbd60": {
         "cross_subject": functools.partial(_ntu_cross_subject, subjects=NTU60_SUBJECTS),
         "cross_subject_5_percent": functools.partial(_ntu_cross_subject_5_percent, subjects=NTU60_SUBJECTS),
@@ -195,4 +195,6 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
         "cross_view_34_12": functools.partial(_views, train=(3, 4), test=(1, 2)),
     },
     "nyud_objects": {"official": _official},
+    # An instance is a subject there, and a sector of the circle around it a camera.
+    "rgbd_objects": {"unseen_instances": _rendered_cross_subject, "unseen_views": _rendered_cross_view},
 }
