@@ -85,12 +85,10 @@ class Upload(VideoFile):
                 raise DataError(f"this video is damaged ({one_line(error)})") from error
 
     def _check_size(self, picture: Any) -> None:
-        pixels = picture.width * picture.height
-        if not 0 < pixels <= self._settings.frame_pixels:
-            size = (
-                f"{picture.width}x{picture.height} pixels are too large" if pixels else "an unknown size, or too large"
-            )
-            raise DataError(f"frames of {size}; this server takes {self._settings.frame_pixels / 1e6:.1f} megapixels")
+        most, pixels = self._settings.frame_pixels, picture.width * picture.height
+        if not 0 < pixels <= most:
+            size = f"{picture.width}x{picture.height} pixels" if pixels else "a size that is unknown or too large"
+            raise DataError(f"frames of {size}; this server takes up to {most / 1e6:.1f} megapixels")
 
     def _check_length(self, seconds: float) -> None:
         if seconds > self._settings.clip_seconds:
