@@ -18,7 +18,7 @@ def watch(camera: str) -> Iterator[tuple[float, np.ndarray]]:
     """Frames of a camera, uint8 `[H, W, 3]`, each with the seconds since the first; ends when the camera does.
 
     Args:
-      camera: a number (0 is the first; on Windows the device's name is wanted), the name of a device, or
+      camera: a number (0 is the first), the name of a device (`/dev/video2`; on Windows `video=NAME` alone), or
         `FORMAT:DEVICE` for any other of FFmpeg's input devices, say `x11grab::0.0` or `lavfi:testsrc2=duration=5`.
 
     Raises:

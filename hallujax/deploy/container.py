@@ -7,6 +7,7 @@ wanted. At any length, only frames that are wanted are ever kept.
 """
 
 import contextlib
+import math
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -100,24 +101,40 @@ class VideoFile:
 
         Where a frame cannot be decoded, it is the next that can, or, at the end, the one that is still shown.
         """
-        decoded, frame, at = iter(()), None, None
+        decoded, frame, at = container.decode(stream), None, -math.inf
         for sought in wanted:
             target = int(self._pts[sought])
-            key = int(self._keys[max(0, np.searchsorted(self._keys, target, side="right") - 1)])
-            if at is None or at < key <= target:
-                container.seek(target, stream=stream)
-                decoded, at = container.decode(stream), None
-            while at is None or at < target:
-                following = next(decoded, None)
+            key = self._keys[max(0, np.searchsorted(self._keys, target, side="right") - 1)]
+            if at < key <= target and key > self._keys[0]:
+                decoded, frame, at = self._land(container, stream, target)
+            while at < target:
+                following, moment = self._next(decoded)
                 if following is None:
                     break
-                self._check_size(following)
-                moment = following.dts if following.pts is None else following.pts
-                if moment is not None:
-                    frame, at = following, moment
-            if at is None:
+                frame, at = following, moment
+            if frame is None:
                 raise DataError(f"{self._path}: damaged: no frame can be decoded at {self.times[sought]:.2f} s")
             yield frame
+
+    def _land(self, container: Any, stream: Any, target: int) -> tuple[Iterator[Any], Any, float]:
+        """Decoding from a key frame before a moment, with its first frame; MPEG-TS may land after where it is sent."""
+        before, back = int(np.searchsorted(self._keys, target, side="right")) - 1, 0
+        while True:
+            container.seek(int(self._keys[max(0, before - back)]) if back else target, stream=stream)
+            decoded = container.decode(stream)
+            frame, at = self._next(decoded)
+            if (frame is not None and at <= target) or back > before:
+                return decoded, frame, at
+            back = max(1, 2 * back)
+
+    def _next(self, decoded: Iterator[Any]) -> tuple[Any, float]:
+        """The next frame that says when it appears, and when; or None, before everything, at the end."""
+        for frame in decoded:
+            self._check_size(frame)
+            moment = frame.dts if frame.pts is None else frame.pts
+            if moment is not None:
+                return frame, moment
+        return None, -math.inf
 
     def _picture(self, frame: Any) -> np.ndarray:
         self._check_size(frame)

@@ -122,7 +122,7 @@ class Predictor:
             kept.append((moment, self._fit(frame)))
             while kept[0][0] < moment - window:
                 kept.popleft()
-            if moment >= due:
+            if moment >= due - 1e-9:
                 yield self._live(kept)
                 due = max(due + hop, moment)  # a source faster than its windows: what was due meanwhile is left out
         if kept and due == window:
@@ -191,7 +191,8 @@ class Predictor:
         Raises:
           CheckpointError: if there are more classes than names or fewer, or the logits are not finite.
         """
-        found = {name: np.asarray(values, np.float32)[:count] for name, values in logits.items()}
+        names = sorted(logits, key=lambda name: name != FUSED)  # which comes first wherever scores are shown
+        found = {name: np.asarray(logits[name], np.float32)[:count] for name in names}
         for name, values in found.items():
             if values.shape[1] != len(self.classes):
                 raise CheckpointError(
