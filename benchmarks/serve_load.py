@@ -4,9 +4,9 @@
     python benchmarks/serve_load.py --model exports/step4 --requests 500 --connections 1 8
 
 Client and server share the machine's cores. A request is a form with a video, H.264, 2 seconds of 25 frames of 320x240;
-there are 64 different ones, sent in turn. Its answer is wrong if a probability differs by more than 1e-4 from that of
-`hallujax.load` for the same file. Each row is a block of requests; memory is resident, of the server's process and of its
-decoders together, at the block's end.
+there are 64 different ones, sent in turn. An answer is wrong if a probability differs by more than 1e-4 from that of
+`hallujax.load` for the same file. Each row is a block of requests; memory is resident, of the server and its decoders
+together, at the block's end.
 """
 
 import argparse
