@@ -111,8 +111,17 @@ def pair(numbers: Mapping[str, Sequence[int]], unpaired: float = _UNPAIRED) -> t
     return common, "" if alike else f"frames left out that have no partner: {counts}, {len(common)} in common"
 
 
-def convert(raw: Raw, out: pathlib.Path, *, workers: int | None = None, strict: bool = False) -> pathlib.Path:
+def convert(
+    raw: Raw,
+    out: pathlib.Path,
+    *,
+    workers: int | None = None,
+    strict: bool = False,
+    run: engine.Runner | None = None,
+) -> pathlib.Path:
     """Writes the dataset to `out`/NAME and returns that path; says what was kept, repaired and refused.
+
+    `workers` and `run` as in `engine.write`.
 
     Raises:
       DataError: no clip is left, or one is refused and `strict` is set (then no dataset is written); or as
@@ -127,7 +136,7 @@ def convert(raw: Raw, out: pathlib.Path, *, workers: int | None = None, strict: 
         _check(raw, out, outcomes, strict)
         print(f"{out / raw.name}: already complete, {_counts(outcomes)}")
         return out / raw.name
-    target = engine.write(out, job, workers)
+    target = engine.write(out, job, workers, run=run)
     shutil.copyfile(target / SUMMARY, out / SUMMARY)
     _say(raw, json.loads((target / SUMMARY).read_text()), target / SUMMARY)
     return target

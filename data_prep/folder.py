@@ -93,7 +93,7 @@ def scan(root: pathlib.Path, *, size: int = 256, modalities: Sequence[str] = ())
         classes=classes,
         modalities=stored,
         clips=clips,
-        refused=[(clip.id, clip.problem) for clip in found if clip.problem],
+        refused=[(clip.id, " ".join(clip.problem.split())) for clip in found if clip.problem],
         read=functools.partial(read, root=root, modalities=stored, size=size),
         frames=_estimate_frames(root, clips),
         options={"size": size},
@@ -249,7 +249,7 @@ def _classes(root: pathlib.Path, found: Sequence[_Found]) -> list[str]:
 def _codes(found: Sequence[_Found], column: str) -> dict[str, int]:
     """Words as numbers: their own where all are numbers, else 1, 2, ... in their order; 0 for none."""
     words = sorted({clip.words.get(column, "") for clip in found} - {""})
-    if all(re.fullmatch(r"\d{1,9}", word) for word in words):
+    if all(re.fullmatch(r"[0-9]{1,9}", word) for word in words):
         return {word: int(word) for word in words} | {"": 0}
     return {word: number for number, word in enumerate(words, 1)} | {"": 0}
 

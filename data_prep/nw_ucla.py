@@ -44,8 +44,8 @@ JOINTS = (
     "right ankle, right foot"
 ).split(", ")
 _FILES = {"rgb": "rgb.jpg", "depth": "depth.png", "depth_vis": "depth_vis.jpg", "joints": "skeletons.txt"}
-_FRAME = re.compile(rf"frame_(\d{{1,9}})_tc_\d+_({'|'.join(map(re.escape, _FILES.values()))})")
-_CLIP = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)")
+_FRAME = re.compile(rf"frame_(\d{{1,9}})_tc_\d+_({'|'.join(map(re.escape, _FILES.values()))})", re.ASCII)
+_CLIP = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)", re.ASCII)
 _UNPAIRED = 0.5  # of the frames: the index leaves no doubt which belong together
 _VIDEOS_ONLY = {"carry", "doffing", "donning"}  # folders of the other packaging
 _DESCRIPTION = "Northwestern-UCLA Multiview Action 3D, whole frames squashed to a square, paired by frame index."
@@ -164,7 +164,7 @@ def skeleton(path: pathlib.Path) -> np.ndarray:
         lines = path.read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path.name}: unreadable ({error.__class__.__name__})") from error
-    if lines and not re.fullmatch(r"-?\d{1,9}", lines[0]):
+    if lines and not re.fullmatch(r"-?[0-9]{1,9}", lines[0]):
         raise DataError(f"{path.name}: its first line is {lines[0][:20]!r}, not a number")
     whole = (len(lines) - 1) // len(JOINTS) * len(JOINTS)
     try:

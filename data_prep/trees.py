@@ -27,5 +27,10 @@ def folders(root: pathlib.Path, known: Sequence[str]) -> list[pathlib.Path]:
 
 
 def leaves(root: pathlib.Path, path: str) -> str:
-    """Why a path in the raw tree must not be read: it, or a link in it, leads out; or nothing."""
-    return "" if (root / path).resolve().is_relative_to(root) else f"{path} leaves the raw folder"
+    """Why a path in the raw tree must not be read: it, or a link in it, leads out, or is none; or nothing."""
+    try:
+        (root / path).exists()
+        inside = (root / path).resolve().is_relative_to(root)
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return f"{path[:40]!r} cannot be a path"
+    return "" if inside else f"{path} leaves the raw folder"

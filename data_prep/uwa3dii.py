@@ -45,7 +45,7 @@ _FOLDERS = {
     ),
     "joints": ("ActionsSkeleton",),
 }
-_SEQUENCE = re.compile(r"a(\d\d)_s(\d\d)_(?:v(\d\d)_e(\d\d)|e(\d\d)_v(\d\d))")
+_SEQUENCE = re.compile(r"a(\d\d)_s(\d\d)_(?:v(\d\d)_e(\d\d)|e(\d\d)_v(\d\d))", re.ASCII)
 _UNPAIRED = 0.5  # of the frames: their numbers leave no doubt which belong together
 _DESCRIPTION = "UWA3D Multiview Activity II, whole frames squashed to a square, paired by frame number."
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from data_prep.mocap_rgbd.presets import DepthNoise, Difficulty
+from data_prep.mocap_rgbd.presets import EASIER, DepthNoise, Difficulty
 from data_prep.rgbd_objects.shapes import CLASSES
 
 # Part of the identity of a rendered dataset: raise it when the same preset and seed give other bytes.
@@ -21,7 +21,7 @@ class Preset:
     name: str
     size: int  # pixels, square
     instances: int  # of each class: another shape, other materials
-    views: int  # of each instance, each from its own sector of the circle around it
+    views: int  # of each instance, each from its own sector of the half circle in front of it
     shards: int  # fixed here and never by the number of workers, so the bytes do not depend on it
     supersample: int = 2
     classes: tuple[str, ...] = tuple(CLASSES)
@@ -41,7 +41,7 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset("tiny", 32, instances=4, views=3, shards=2, classes=("chair", "lamp", "mug", "table")),
-        Preset("quick", 64, instances=20, views=6, shards=14),
-        Preset("standard", 64, instances=60, views=8, shards=42),
+        Preset("quick", 64, instances=40, views=6, shards=28, difficulty=dataclasses.replace(EASIER, rooms=24)),
+        Preset("standard", 64, instances=80, views=8, shards=56),
     )
 }

@@ -15,7 +15,7 @@ from data_prep.rgbd_objects.presets import Preset
 from data_prep.rgbd_objects.shapes import CLASSES, QUARTER_TURNS, Part
 
 _ACROSS = (0.9, 1.3)  # metres, largest distance of an object's corners
-_FILL = (0.5, 0.85)  # of half the frame's height
+_FILL = (0.75, 1.0)  # of half the frame, by half the distance of the object's corners
 _RISE = (math.radians(8), math.radians(45))  # of the camera above the object
 _SHADOW_SIZE, _SHADOW_DISTANCE = 96, 10.0
 
@@ -104,8 +104,8 @@ def _record(rng, world, preset: Preset, seed: int, parts, numbers, thing: Thing,
 
 
 def _aim(rng: np.random.Generator, view: int, preset: Preset, middle: np.ndarray, radius: float) -> cameras.Camera:
-    """From somewhere in the view's sector of the circle, so near that the object fills a share of the frame."""
-    angle = 2 * math.pi * (view - 1 + rng.uniform(0.1, 0.9)) / preset.views
+    """From somewhere in the view's sector of the half circle, so near that the object fills a share of the frame."""
+    angle = math.pi * ((view - 1 + rng.uniform(0.1, 0.9)) / preset.views - 0.5)
     rise = rng.uniform(*_RISE)
     distance = radius / (rng.uniform(*_FILL) * math.tan(cameras.VERTICAL_FIELD / 2))
     away = np.array([math.cos(rise) * math.sin(angle), math.sin(rise), math.cos(rise) * math.cos(angle)])

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import pathlib
+import shlex
 from collections.abc import Sequence
 
 from hallujax.errors import UsageError
@@ -23,6 +24,7 @@ def add(command) -> None:
     sub.add_argument("--size", type=int, default=256, help="all others: pixels a side (%(default)s)")
     sub.add_argument("--modalities", default="", help="all others: that every clip must have, as rgb,depth")
     sub.add_argument("--strict", action="store_true", help="all others: write nothing if a clip is refused")
+    sub.add_argument("--beam", metavar="FLAGS", help="all others: on Apache Beam, as --beam='--runner=DirectRunner'")
 
     sub = command("inspect", _inspect, "say what is in a prepared dataset, what looks wrong, and show some clips")
     sub.add_argument("directory", type=pathlib.Path, help="a dataset's folder, or one that holds datasets")
@@ -45,6 +47,7 @@ def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> None:
         modalities=tuple(filter(None, options.modalities.split(","))),
         workers=options.workers,
         strict=options.strict,
+        beam_flags=None if options.beam is None else shlex.split(options.beam),
     )
 
 

@@ -195,6 +195,6 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
         "cross_view_34_12": functools.partial(_views, train=(3, 4), test=(1, 2)),
     },
     "nyud_objects": {"official": _official},
-    # An instance is a subject there, and a sector of the circle around it a camera.
+    # An instance is a subject there, and a sector of the half circle in front of it a camera.
     "rgbd_objects": {"unseen_instances": _rendered_cross_subject, "unseen_views": _rendered_cross_view},
 }
