@@ -41,7 +41,6 @@ CASES = {
     "distillation from an ensemble": ("distillation", {"teachers": {"rgb": "rgb", "rgb2": "rgb"}}),
     "distillation from depth": ("distillation", {"teachers": {"depth": "depth"}, "soften_student": False}),
     "distillation from both": ("distillation", {"teachers": {"depth": "depth", "rgb": "rgb"}}),
-    "joints": ("single_stream", {"modality": "joints"}),
     "rgb and joints": ("two_stream", {"modalities": {"joints": "joints", "rgb": "rgb"}}),
     "joints hallucinated": ("hallucination", {"teacher": "joints", "layer": "features"}),
     "depth distilled from two": (
@@ -49,7 +48,6 @@ CASES = {
         {"teachers": {"joints": "joints", "rgb": "rgb"}, "student_modality": "depth"},
     ),
     "admd from joints": ("admd", {"teacher": "joints", "predict_from": "teacher"}),
-    "flow hallucinated": ("hallucination", {"teacher": "flow", "layer": "block2"}),
     "balanced": ("balanced_two_stream", {"modalities": {"depth": "depth", "rgb": "rgb"}}),
     "graph": ("graph_distillation", {"teachers": {"depth": "depth", "joints": "joints"}}),
     "autoencoder": ("translation", {}),
