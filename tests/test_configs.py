@@ -28,6 +28,7 @@ NAMES = (
     "generation",
     "graph",
     "balanced",
+    "flow",
     "unlabelled",
     "label_noise",
     "table",

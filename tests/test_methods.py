@@ -41,7 +41,6 @@ CASES = {
     "distillation from an ensemble": ("distillation", {"teachers": {"rgb": "rgb", "rgb2": "rgb"}}),
     "distillation from depth": ("distillation", {"teachers": {"depth": "depth"}, "soften_student": False}),
     "distillation from both": ("distillation", {"teachers": {"depth": "depth", "rgb": "rgb"}}),
-    "joints": ("single_stream", {"modality": "joints"}),
     "rgb and joints": ("two_stream", {"modalities": {"joints": "joints", "rgb": "rgb"}}),
     "joints hallucinated": ("hallucination", {"teacher": "joints", "layer": "features"}),
     "depth distilled from two": (
@@ -76,6 +75,7 @@ def random_batch(seed=0, clips=4):
         "rgb": rng.integers(0, 256, (clips, 3, 16, 16, 3), dtype=np.uint8),
         "depth": rng.integers(0, 6000, (clips, 3, 16, 16), dtype=np.uint16),
         "joints": rng.normal(size=(clips, 3, 2, 3, 3)).astype(np.float32),
+        "flow": rng.normal(size=(clips, 3, 16, 16, 2)).astype(np.float32),
         "label": rng.integers(0, 4, clips).astype(np.int32),
         "mask": np.ones(clips, np.float32),
         "sample": np.arange(clips, dtype=np.uint32),

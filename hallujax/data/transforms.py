@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hallujax.data.encodings import ALL, encode_depth
+from hallujax.data.flow import FLOW
 from hallujax.data.geometry import Camera
 from hallujax.data.joints import JOINTS
 from hallujax.errors import UsageError
@@ -14,7 +15,7 @@ from hallujax.errors import UsageError
 Array = jax.Array
 Batch = dict[str, Array]
 
-IMAGES = ("rgb", "depth")  # the modalities that lie on the pixel grid and move together
+IMAGES = ("rgb", "depth", FLOW)  # the modalities that lie on the pixel grid and move together
 MODALITIES = (*IMAGES, JOINTS)  # all that a stream can see
 
 # Statistics of ImageNet in the two conventions that pretrained weights follow; the second leaves 0..255 unscaled.
@@ -71,7 +72,7 @@ class TransformOptions:
 
 
 def encode(batch: Batch, options: TransformOptions) -> Batch:
-    """RGB and depth of a batch as float32 `[B, T, H, W, C]`; the rest of the batch as it is.
+    """RGB, depth and flow of a batch as float32 `[B, T, H, W, C]`; the rest of the batch as it is.
 
     Raises:
       UsageError: if the frames do not divide by `options.downsample`, or depth is stored as 8-bit pictures and the
@@ -94,6 +95,10 @@ def encode(batch: Batch, options: TransformOptions) -> Batch:
             far=options.depth_far,
             camera=options.depth_camera,
         )
+    if FLOW in batch:
+        # Its length in a third channel, as many as depth and RGB have; a tenth of the frame's height is 1.
+        length = jnp.linalg.norm(batch[FLOW], axis=-1, keepdims=True)
+        encoded[FLOW] = jnp.concatenate([batch[FLOW], length], axis=-1) / (0.1 * batch[FLOW].shape[2])
     return encoded | {name: _shrink(encoded[name], options.downsample) for name in IMAGES if name in batch}
 
 
@@ -110,8 +115,8 @@ def _shrink(frames: Array, factor: int) -> Array:
 def augment(batch: Batch, key: Array, options: TransformOptions, mirror: Sequence[int] = ()) -> Batch:
     """Flips and shifts each clip, by a draw from `fold_in(key, sample)`: the number of hosts changes nothing.
 
-    Joints are flipped with the frames, left ones becoming right ones by `mirror` (`data.joints.mirrored_joints`), and
-    have no place that a shift could change.
+    What flows to the right flows to the left in a flipped frame. Joints are flipped with the frames, left ones becoming
+    right ones by `mirror` (`data.joints.mirrored_joints`), and have no place that a shift could change.
     """
 
     def one_clip(clip: Batch, sample: Array) -> Batch:
@@ -129,6 +134,8 @@ def augment(batch: Batch, key: Array, options: TransformOptions, mirror: Sequenc
             return jax.lax.dynamic_slice(padded, start, frames.shape)
 
         moved = {name: move(clip[name]) for name in IMAGES if name in clip}
+        if FLOW in clip:
+            moved[FLOW] = jnp.where(flipped, moved[FLOW] * jnp.array([-1.0, 1.0]), moved[FLOW])
         if JOINTS in clip:
             joints = clip[JOINTS]  # [T, bodies, J, 3]
             moved[JOINTS] = jnp.where(flipped, joints[:, :, list(mirror)] * jnp.array([-1.0, 1.0, 1.0]), joints)
