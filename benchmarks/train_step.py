@@ -12,9 +12,7 @@ benchmarks/results/train_step.csv with machine, load, versions and command.
 import argparse
 import csv
 import datetime
-import importlib.metadata
 import os
-import platform
 import statistics
 import sys
 import time
@@ -25,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from machine import machine, versions
 from peers import FlaxArm, TorchArm
 
 from hallujax.methods import single_stream
@@ -102,10 +101,10 @@ def main() -> None:
     rows = [
         {
             "date": datetime.date.today().isoformat(),
-            "machine": machine(),
+            "machine": f"{machine()}, {jax.devices()[0].device_kind}",
             "load_before": f"{load_before:.1f}",
             "load_after": f"{os.getloadavg()[0]:.1f}",
-            "versions": versions(),
+            "versions": versions(PACKAGES),
             "command": "python benchmarks/train_step.py " + " ".join(sys.argv[1:]),
             "arm": name,
             "median_ms": f"{statistics.median(ms):.1f}",
@@ -146,25 +145,6 @@ def write(rows: list[dict[str, str]], path: Path) -> None:
         if new:
             writer.writeheader()
         writer.writerows(rows)
-
-
-def machine() -> str:
-    """Processor, cores and JAX's device."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, {jax.devices()[0].device_kind}"
-
-
-def versions() -> str:
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return f"python {platform.python_version()}, " + ", ".join(found)
 
 
 def parse_arguments() -> argparse.Namespace:
