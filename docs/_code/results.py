@@ -2,25 +2,29 @@
 
 import csv
 import pathlib
+import statistics
 from collections.abc import Sequence
 
 RESULTS = pathlib.Path(__file__).parents[2] / "benchmarks" / "results"
 
 
-def accuracies(name: str) -> str:
+def accuracies(name: str, each_seed: bool = True) -> str:
     """A table of systems: accuracy in percent, mean and standard deviation over the seeds, and each seed's."""
     rows = _read(name)
     seeds = [column for column in rows[0] if column.startswith("seed")]
-    header = ["system", "tested on", "accuracy %", *seeds, "clip-passes", "NTU cross-subject, published %"]
+    shown = seeds if each_seed else []
+    header = ["system", "tested on", "accuracy %", *shown, "clip-passes", "NTU cross-subject, published %"]
     lines = []
     for row in rows:
-        mean = f"{_percent(row['mean'])} ± {_percent(row['deviation'])}" if row["deviation"] else _percent(row["mean"])
+        found = [float(row[seed]) for seed in seeds if row[seed]]
+        # Not the columns `mean` and `deviation`: they are rounded, and what is rounded twice may come out wrong.
+        mean = _percent(statistics.fmean(found))
         lines.append(
             [
                 row["method"],
                 row["test_modalities"].replace("+", " + "),
-                mean,
-                *(_percent(row[seed]) if row[seed] else "-" for seed in seeds),
+                f"{mean} ± {_percent(statistics.stdev(found))}" if len(found) > 1 else mean,
+                *(_percent(float(row[seed])) if row[seed] else "-" for seed in shown),
                 f"{int(row['clip_passes']):,}",
                 row["ntu_cross_subject"] or "-",
             ]
@@ -50,8 +54,8 @@ def _read(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _percent(fraction: str) -> str:
-    return f"{100 * float(fraction):.1f}"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -29,7 +29,7 @@ def blocks(path):
 
 def script(path):
     """The page as bash; `python` is the one that runs this."""
-    parts = ["set -eu", f"python() {{ {sys.executable} \"$@\"; }}"]
+    parts = ["set -eu", f'python() {{ {sys.executable} "$@"; }}']
     for number, block in enumerate(blocks(path), 1):
         parts.append(f"echo '== block {number}: {block.language} {block.title}' >&2")
         if block.language == "sh":
