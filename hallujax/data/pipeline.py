@@ -1,7 +1,8 @@
 """From a prepared dataset to batches: deterministic, positioned by one integer, sliced by process.
 
 A batch is a dict of NumPy arrays as they lie on disk: `rgb` uint8 `[B, T, H, W, 3]`, `depth` uint16 millimetres
-`[B, T, H, W]`, with `label` int32 `[B]`, `mask` float32 `[B]` and `sample` uint32 `[B]`, the global sample number.
+`[B, T, H, W]`, with `label` int32 `[B]`, `mask` float32 `[B]` and `sample` uint32 `[B]`, the global sample number. Only
+`joints` are prepared already: float32 `[B, T, bodies, J, 3]`, as `data.joints.normalize` gives them.
 Cropping, flipping and encoding happen on the device.
 """
 
@@ -11,15 +12,20 @@ import grain
 import numpy as np
 
 from hallujax.data.clips import Sampling, choose_frames
+from hallujax.data.joints import JOINTS, normalize, root_joint
 from hallujax.data.records import PreparedDataset
-from hallujax.data.transforms import IMAGES
+from hallujax.data.transforms import MODALITIES
 from hallujax.errors import DataError, UsageError
 
 NumpyBatch = dict[str, np.ndarray]
 
 
 class ClipLoader:
-    """Reads the samples of a batch: frame choice, one batched read a modality, labels."""
+    """Reads the samples of a batch: frame choice, one batched read a modality, labels.
+
+    `labels`, one a clip of the index, are what it takes for the labels if they are not the dataset's own; see
+    `data.labels`.
+    """
 
     def __init__(
         self,
@@ -29,16 +35,19 @@ class ClipLoader:
         frames: int,
         sampling: Sampling,
         seed: int,
+        labels: np.ndarray | None = None,
     ):
-        if unseen := set(modalities) - set(IMAGES):
-            raise UsageError(f"no stream sees {', '.join(sorted(unseen))} yet; it can be {' or '.join(IMAGES)}")
+        if unseen := set(modalities) - set(MODALITIES):
+            raise UsageError(f"no stream sees {', '.join(sorted(unseen))} yet; it can be {' or '.join(MODALITIES)}")
         if unknown := set(modalities) - set(dataset.modalities):
             raise UsageError(
                 f"{dataset.name} has no modality {', '.join(sorted(unknown))}; it has {', '.join(dataset.modalities)}"
             )
         self._dataset, self._modalities = dataset, tuple(modalities)
         self._frames, self._sampling, self._seed = frames, sampling, seed
+        self._labels = dataset.index["label"] if labels is None else labels
         # Frames are paired by index, so a clip is as long as the shortest of its modalities.
+        self._root = root_joint(dataset.name, dataset.info["joint_names"]) if JOINTS in modalities else 0
         self._lengths = np.min([dataset.length(m) for m in self._modalities], axis=0)
 
     def __call__(self, samples: np.ndarray, rows: np.ndarray) -> NumpyBatch:
@@ -47,7 +56,9 @@ class ClipLoader:
             for sample, row in zip(samples, rows, strict=True)
         ]
         batch = {modality: self._dataset.read(modality, rows, frames) for modality in self._modalities}
-        batch["label"] = self._dataset.index["label"][rows].astype(np.int32)
+        if JOINTS in batch:
+            batch[JOINTS] = normalize(batch[JOINTS], self._root)
+        batch["label"] = self._labels[rows].astype(np.int32)
         batch["mask"] = np.ones(len(rows), np.float32)
         batch["sample"] = samples.astype(np.uint32)
         return batch

@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save
 
 from hallujax.data.transforms import TransformOptions
 from hallujax.deploy.card import model_card
-from hallujax.deploy.system import FUSED, Member, RgbSystem, TrainedSystem, bound, flatten
+from hallujax.deploy.system import FUSED, Bound, Member, RgbSystem, TrainedSystem, flatten
 from hallujax.errors import CheckpointError, UsageError
 from hallujax.models.layers import BatchNorm
 from hallujax.models.streams import Variables
@@ -82,7 +82,7 @@ def read_export(folder: pathlib.Path, name: str | None) -> tuple[RgbSystem, Call
     path = folder / MODEL_FILES[config["to"]]
     if config["to"] == "stablehlo":
         return system, _read_stablehlo(path)
-    return system, bound(system, _read_safetensors(path, system))
+    return system, Bound(system, _read_safetensors(path, system))
 
 
 def fold_batch_norm(params: Variables, batch_stats: Variables) -> tuple[Variables, Variables]:

@@ -155,7 +155,6 @@ def test_what_cannot_be_loaded_is_said(trained, tmp_path):
     for path, system, message in (
         (tmp_path / "nowhere", None, "no such folder"),
         (tmp_path, None, "neither run.json nor SHA256SUMS"),
-        (trained.parent, None, r"seed0"),
         (trained / "step4", None, "is one stage"),
         (trained, "Step 4", "has no system 'Step 4'; it has 'RGB'"),
         (trained, "Two-stream (step 2)", r"holds streams of depth \+ rgb"),
