@@ -33,9 +33,15 @@ def accuracies(name: str, each_seed: bool = True) -> str:
 
 
 def benchmark(name: str, columns: str) -> str:
-    """Chosen columns of a CSV as they are; `columns` are separated by blanks."""
-    rows, chosen = _read(name), columns.split()
-    return _table(chosen, [[row[column] for column in chosen] for row in rows])
+    """Chosen columns of a CSV of timings as they are, a table for each machine and command; blanks part the columns."""
+    chosen = columns.split()
+    runs: dict[tuple[str, str, str], list[list[str]]] = {}
+    for row in _read(name):
+        run = row["command"], row["machine"], row["date"]
+        runs.setdefault(run, []).append([row[column] for column in chosen])
+    return "\n\n".join(
+        f"`{command}`, {machine}, {date}:\n\n{_table(chosen, rows)}" for (command, machine, date), rows in runs.items()
+    )
 
 
 def others() -> str:
