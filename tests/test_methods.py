@@ -44,8 +44,10 @@ CASES = {
     "joints": ("single_stream", {"modality": "joints"}),
     "rgb and joints": ("two_stream", {"modalities": {"joints": "joints", "rgb": "rgb"}}),
     "joints hallucinated": ("hallucination", {"teacher": "joints", "layer": "features"}),
-    "depth distilled from joints": ("distillation", {"teachers": {"joints": "joints"}, "student_modality": "depth"}),
-    "distillation from all": ("distillation", {"teachers": {"depth": "depth", "joints": "joints", "rgb": "rgb"}}),
+    "depth distilled from two": (
+        "distillation",
+        {"teachers": {"joints": "joints", "rgb": "rgb"}, "student_modality": "depth"},
+    ),
     "admd from joints": ("admd", {"teacher": "joints", "predict_from": "teacher"}),
     "balanced": ("balanced_two_stream", {"modalities": {"depth": "depth", "rgb": "rgb"}}),
     "graph": ("graph_distillation", {"teachers": {"depth": "depth", "joints": "joints"}}),

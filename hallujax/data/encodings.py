@@ -2,6 +2,7 @@
 
 Every encoding maps uint16 millimetres `[..., H, W]`, 0 meaning no return, to float32 `[..., H, W, C]`: three channels,
 so that a stream of depth and one of RGB are alike and can start from each other, or one. docs/depth.md compares them.
+`picture` takes depth that was encoded before it came here, uint8 `[..., H, W, 3]`.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,12 +50,19 @@ def raw(depth: Array, *, near: float, far: float) -> Array:
     return metres(depth, near=near, far=far)[..., :1]
 
 
+def picture(depth: Array, *, near: float, far: float) -> Array:
+    """Depth that is stored as 8-bit pictures `[..., 3]` (HHA, or grey), in 0..1; `near` and `far` are not used."""
+    del near, far
+    return depth.astype(jnp.float32) / 255.0
+
+
 ENCODINGS: Mapping[str, Callable[..., Array]] = {
     "grey": grey,
     "jet": jet,
     "metres": metres,
     "nearness": nearness,
     "raw": raw,
+    "picture": picture,
 }
 GEOMETRIC: Mapping[str, Callable[..., Array]] = {"normals": normals, "hha": hha}  # these need the camera
 ALL = (*ENCODINGS, *GEOMETRIC)

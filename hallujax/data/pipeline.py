@@ -1,8 +1,9 @@
 """From a prepared dataset to batches: deterministic, positioned by one integer, sliced by process.
 
 A batch is a dict of NumPy arrays as they lie on disk: `rgb` uint8 `[B, T, H, W, 3]`, `depth` uint16 millimetres
-`[B, T, H, W]`, with `label` int32 `[B]`, `mask` float32 `[B]` and `sample` uint32 `[B]`, the global sample number. Only
-`joints` are prepared already: float32 `[B, T, bodies, J, 3]`, as `data.joints.normalize` gives them.
+`[B, T, H, W]` (pictures of depth: uint8 `[B, T, H, W, 3]`), with `label` int32 `[B]`, `mask` float32 `[B]` and `sample`
+uint32 `[B]`, the global sample number. Only `joints` are prepared already: float32 `[B, T, bodies, J, 3]`, as
+`data.joints.normalize` gives them.
 Cropping, flipping and encoding happen on the device.
 """
 

@@ -74,13 +74,19 @@ def encode(batch: Batch, options: TransformOptions) -> Batch:
     """RGB and depth of a batch as float32 `[B, T, H, W, C]`; the rest of the batch as it is.
 
     Raises:
-      UsageError: if the frames do not divide by `options.downsample`.
+      UsageError: if the frames do not divide by `options.downsample`, or depth is stored as 8-bit pictures and the
+        encoding is one of millimetres, or the other way round.
     """
     encoded = dict(batch)
     if "rgb" in batch:
         scale, mean, deviation = NORMALIZATIONS[options.rgb_normalization]
         encoded["rgb"] = (batch["rgb"].astype(jnp.float32) / scale - jnp.array(mean)) / jnp.array(deviation)
     if "depth" in batch:
+        if (batch["depth"].dtype == jnp.uint8) != (options.depth_encoding == "picture"):
+            raise UsageError(
+                f"transforms.depth_encoding is {options.depth_encoding!r}, but this dataset's depth is stored in "
+                + ("8-bit pictures: set it to picture" if batch["depth"].dtype == jnp.uint8 else "millimetres")
+            )
         encoded["depth"] = encode_depth(
             batch["depth"],
             options.depth_encoding,

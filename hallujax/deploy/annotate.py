@@ -1,6 +1,7 @@
 """A video of a clip with what is said of it: frames above, classes with their probabilities and the timeline below."""
 
 import fractions
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -139,19 +140,18 @@ def draw_panel(size: tuple[int, int], said: Said | None, timeline: Sequence[Mome
 def _draw_timeline(
     draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], timeline: Sequence[Moment], font: ImageFont.FreeTypeFont
 ) -> None:
-    """Spans of one class in one colour, each window from its start to the next one's, the name where there is room."""
+    """Spans of one class in one colour, its name where there is room; a window reaches half-way to its neighbours'."""
     left, top, right, bottom = box
     labels = list(dict.fromkeys(moment.label for moment in timeline))
-    start = 0
-    for i, moment in enumerate(timeline, start=1):
-        if i < len(timeline) and timeline[i].label == moment.label:
-            continue
-        until = timeline[i].start if i < len(timeline) else timeline[-1].end
-        ends = [left + (right - left) * time / timeline[-1].end for time in (timeline[start].start, until)]
-        draw.rectangle([round(ends[0]), top, round(ends[1]), bottom], CYCLE[labels.index(moment.label) % len(CYCLE)])
-        if draw.textlength(moment.label, font) < ends[1] - ends[0] - 4:
-            draw.text((ends[0] + 3, top + 3), moment.label, PAPER, font)
-        start = i
+    middles = [(moment.start + moment.end) / 2 for moment in timeline]
+    whole = timeline[-1].end
+    bounds = [0.0, *((one + other) / 2 for one, other in itertools.pairwise(middles)), whole]
+    for label, members in itertools.groupby(range(len(timeline)), key=lambda i: timeline[i].label):
+        numbers = list(members)
+        start, until = (left + (right - left) * bounds[i] / whole for i in (numbers[0], numbers[-1] + 1))
+        draw.rectangle([round(start), top, round(until), bottom], CYCLE[labels.index(label) % len(CYCLE)])
+        if draw.textlength(label, font) < until - start - 4:
+            draw.text((start + 3, top + 3), label, PAPER, font)
 
 
 def _cut(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, room: float) -> str:

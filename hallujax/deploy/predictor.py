@@ -191,7 +191,8 @@ class Predictor:
         Raises:
           CheckpointError: if there are more classes than names or fewer, or the logits are not finite.
         """
-        found = {name: np.asarray(values, np.float32)[:count] for name, values in logits.items()}
+        names = sorted(logits, key=lambda name: name != FUSED)  # which comes first wherever scores are shown
+        found = {name: np.asarray(logits[name], np.float32)[:count] for name in names}
         for name, values in found.items():
             if values.shape[1] != len(self.classes):
                 raise CheckpointError(

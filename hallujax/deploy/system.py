@@ -61,6 +61,11 @@ class RgbSystem:
                     "only a system that needs RGB alone can be deployed"
                 )
 
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """`[T, H, W, 3]` of the frames it is given."""
+        return (self.frames, *self.frame_size, 3)
+
     @functools.cached_property
     def methods(self) -> dict[str, Method]:
         """`{stage: its method}`."""
@@ -126,6 +131,16 @@ class RgbSystem:
                 raise CheckpointError(
                     f"{where}: {name} is {found[name].dtype}{list(found[name].shape)}, "
                     f"the network's is {leaf.dtype}{list(leaf.shape)}"
+                )
+
+    def check_program(self, takes: Any, gives: Any, where: str) -> None:
+        """Raises CheckpointError if a program's input or output, with a `dtype` and a `shape`, is not this system's."""
+        clips, probabilities = ("uint8", *self.clip_shape), ("float32", len(self.classes))
+        for what, found, expected in (("takes", takes, clips), ("gives", gives, probabilities)):
+            if (str(found.dtype), *found.shape[1:]) != expected:
+                shape = ", ".join(map(str, ("B", *expected[1:])))
+                raise CheckpointError(
+                    f"{where}: it {what} {found.dtype}{list(found.shape)}, config.json says {expected[0]}[{shape}]"
                 )
 
     def _modalities(self, method: Method) -> dict[str, jax.ShapeDtypeStruct]:

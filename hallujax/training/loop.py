@@ -26,7 +26,7 @@ from hallujax.training.start import build_method, starting_networks
 from hallujax.training.step import initial_state, train_step
 from hallujax.training.stop import Stopped, StopRequest
 
-Splits = Mapping[str, np.ndarray]  # {"train", "validation", "test"}: rows of the clip index
+Splits = Mapping[str, np.ndarray]  # {"train", "validation", "test"}: rows of the clip index; test may be left out
 
 
 def train_stage(
@@ -69,6 +69,8 @@ def train_stage(
         console.say(f"  {line}")
     state = initial_state(params, batch_stats, method.players, optimizers)
     recorder = Recorder(directory, stage, jax.device_put(state, replicated(mesh)))
+    for line in recorder.noticed:
+        console.say(f"  {line}")
     if recorder.step:
         console.say(f"  continued after {recorder.step} of {steps} steps")
     console.skip(recorder.step * stage.batch_size)
@@ -186,7 +188,7 @@ def _finish(
 ) -> None:
     """What a finished stage leaves."""
     networks, progress = recorder.best_networks(), recorder.progress
-    for name in ("validation", "test"):
+    for name in (part for part in splits if part != "train"):
         for seen, evaluator in evaluator_of.items():
             predictions = evaluator.predict(networks["params"], networks["batch_stats"], splits[name])
             predictions.save(predictions_path(directory, name, seen))

@@ -52,13 +52,16 @@ def work_left(
     return sum(passes.values()), done
 
 
-def train(experiment: Experiment, workdir: pathlib.Path, console: Console | None = None) -> None:
+def train(
+    experiment: Experiment, workdir: pathlib.Path, console: Console | None = None, *, tested: bool = True
+) -> None:
     """Trains every stage of an experiment in its order.
 
     Args:
       experiment: what to train.
       workdir: one folder a stage is made in it.
       console: counts clip-passes; one of its own if none is given.
+      tested: whether finished stages predict the test clips; if not, these are never read.
 
     Raises:
       UsageError: if a stage's folder was made by other settings, naming the first that differs.
@@ -69,6 +72,8 @@ def train(experiment: Experiment, workdir: pathlib.Path, console: Console | None
         dataset.keep_decoded()
     experiment = dataclasses.replace(experiment, transforms=with_camera(experiment.transforms, dataset))
     splits = split(dataset, experiment.data.protocol)
+    if not tested:
+        del splits["test"]
     workdir.mkdir(parents=True, exist_ok=True)
     stages = experiment.order()
     # What is wrong with the last stage or row is said before the first starts.

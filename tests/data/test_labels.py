@@ -74,8 +74,8 @@ def test_a_hidden_label_changes_no_bit_of_any_loss(tiny):
     dataset = PreparedDataset.open(tiny)
     rows = split(dataset, "cross_subject")["train"]
     true = np.array(dataset.index["label"], np.int32)
-    seen = training_labels(dataset.index["clip"], true, rows, classes=4, labelled=0.5, noise=0.0)
-    assert (seen[rows] == UNLABELLED).sum() == len(rows) // 2
+    seen = training_labels(dataset.index["clip"], true, rows, classes=4, labelled=0.3, noise=0.0)
+    assert len(rows) == 12 and (seen[rows] >= 0).sum() == 4, "one of three in each class"
 
     def batch_of(seen):
         loader = ClipLoader(dataset, ("rgb", "depth"), frames=2, sampling="mixed", seed=0, labels=seen)

@@ -55,6 +55,7 @@ def test_the_timeline_and_its_cursor(tmp_path):
     band = shown[:, -18]
     blue, orange = (band[0, 100:180].mean(0), band[0, 220:380].mean(0))
     assert blue[2] > blue[0] + 60 and orange[0] > orange[2] + 60, "one colour a class, halves by halves"
+    assert shown[1, -18, 190, 2] > shown[1, -18, 190, 0], "each frame has the colour of what is said above"
     white = [np.flatnonzero((shown[i, -32] > 130).all(-1)) for i in range(4)]  # above the band only the cursor
     assert [int(at.mean()) for at in white] == sorted({int(at.mean()) for at in white}), "it moves"
 

@@ -1,7 +1,9 @@
 """Exports stand alone, say what they are, hold no depth, and refuse to be half there."""
 
+import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -14,17 +16,20 @@ from safetensors.numpy import load_file
 import hallujax
 from hallujax.cli import main
 from hallujax.deploy import export
-from hallujax.deploy.export import fold_batch_norm, write_export
+from hallujax.deploy.card import PRECISIONS as PRECISION_WORDS
+from hallujax.deploy.export import MODEL_FILES, PRECISIONS, write_export
 from hallujax.deploy.run import read_run
+from hallujax.deploy.weights import fold_batch_norm
 from hallujax.errors import CheckpointError, UsageError
 from hallujax.models import VideoResNet
 from hallujax.models.discriminator import Discriminator
+from hallujax.training.checkpoint import Checkpoints
 
 STEP4 = "Hallucination + RGB (step 4)"
 CLIPS = [pictures(count, height=32) for count in (3, 5, 8)]
 
 
-@pytest.fixture(scope="module", params=["safetensors", "stablehlo"])
+@pytest.fixture(scope="module", params=list(MODEL_FILES))
 def exported(request, trained, tmp_path_factory):
     out = tmp_path_factory.mktemp("exports") / request.param
     write_export(read_run(trained, STEP4), request.param, out)
@@ -43,7 +48,7 @@ def test_an_export_predicts_what_its_run_does(exported, expected):
         np.testing.assert_allclose(found.probabilities, run.probabilities, atol=1e-5)
         if exported.name == "safetensors":
             assert set(found.scores) == set(run.scores)
-            np.testing.assert_array_equal(found.logits, run.logits)
+            np.testing.assert_allclose(found.logits, run.logits, atol=1e-5)
     windows = predictor(pictures(12, height=32), window=4)
     assert len(windows.timeline) == 5 and windows.probabilities.sum() == pytest.approx(1)
 
@@ -54,6 +59,17 @@ def test_no_other_modality_is_inside(exported):
         names = load_file(exported / "model.safetensors")
         assert {name.split("/")[2] for name in names} == {"hallucination", "rgb"}
         assert not [name for name in names if "depth" in name or "discriminator" in name]
+
+
+def test_not_a_byte_of_depth_is_inside(exported, trained):
+    (written,) = (exported / name for name in MODEL_FILES.values() if (exported / name).exists())
+    networks = {("step4", "rgb"): True, ("step4", "hallucination"): True}
+    networks |= {("hallucination", "depth"): False, ("depth", "depth"): False}
+    for (stage, network), inside in networks.items():
+        checkpoints = Checkpoints(trained / stage / "checkpoints")
+        classifier = checkpoints.restore_best(networks=[network])["params"][network]["logits"]["kernel"]
+        checkpoints.close()
+        assert (np.asarray(classifier).tobytes() in written.read_bytes()) == inside, (stage, network)
 
 
 def test_an_admd_export_holds_the_student_alone(trained, tmp_path):
@@ -116,13 +132,13 @@ def test_the_card_says_what_the_run_says(exported, trained):
         numbers = [v.size for k, v in load_file(exported / "model.safetensors").items() if "/params/" in k]
         assert f"{sum(numbers):,} parameters" in card
     sums = (exported / "SHA256SUMS").read_text()
-    assert re.fullmatch(r"[0-9a-f]{64}  config\.json\n[0-9a-f]{64}  model\.(safetensors|stablehlo)\n", sums)
+    assert re.fullmatch(r"[0-9a-f]{64}  config\.json\n[0-9a-f]{64}  model\.(safetensors|stablehlo|onnx)\n", sums)
 
 
-def test_damage_is_found(trained, tmp_path):
-    out = tmp_path / "export"
-    write_export(read_run(trained, STEP4), "safetensors", out)
-    for name, message in (("model.safetensors", "differs"), ("config.json", "differs"), ("SHA256SUMS", "SHA-?256")):
+def test_damage_is_found(exported, tmp_path):
+    out = shutil.copytree(exported, tmp_path / "export")
+    model = MODEL_FILES[exported.name]
+    for name, message in ((model, "differs"), ("config.json", "differs"), ("SHA256SUMS", "SHA-?256")):
         path = out / name
         whole = path.read_bytes()
         path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
@@ -135,6 +151,49 @@ def test_damage_is_found(trained, tmp_path):
     hallujax.load(out)
     with pytest.raises(UsageError, match="holds the system"):
         hallujax.load(out, "RGB")
+
+
+def test_a_program_of_other_clips_is_refused(exported, tmp_path):
+    """Checksums and all made anew: config.json says another length of clips, or another class, than the file."""
+    out = shutil.copytree(exported, tmp_path / "export")
+    config = json.loads((out / "config.json").read_text())
+    for key, value in (("frames", 4), ("frame_size", [32, 48]), ("classes", ["jump", "kick"])):
+        changed = config | {"system": config["system"] | {key: value}}
+        (out / "config.json").write_text(json.dumps(changed))
+        sums = [
+            (hashlib.sha256((out / name).read_bytes()), name) for name in ("config.json", MODEL_FILES[exported.name])
+        ]
+        (out / "SHA256SUMS").write_text("".join(f"{digest.hexdigest()}  {name}\n" for digest, name in sums))
+        if exported.name == "safetensors":
+            if key == "classes":  # weights know no sizes but this one
+                with pytest.raises(CheckpointError, match="logits/bias is float32"):
+                    hallujax.load(out)
+        else:
+            with pytest.raises(CheckpointError, match=r"model\.\w+: it (takes|gives) .*config\.json says") as error:
+                hallujax.load(out)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("to", "precision"), [(to, p) for to, all_of_it in PRECISIONS.items() for p in all_of_it[1:]])
+def test_lower_precision_is_smaller_and_close(trained, expected, tmp_path, to, precision):
+    run = read_run(trained, STEP4)
+    write_export(run, to, tmp_path / "full")
+    write_export(run, to, tmp_path / "low", precision)
+    found = list(hallujax.load(tmp_path / "low").predict_many(CLIPS))
+    bound = {"bf16": 2e-2, "fp16": 2e-3, "int8": 5e-2}[precision]
+    difference = np.abs(np.array([p.probabilities for p in found]) - [p.probabilities for p in expected])
+    assert 1e-7 < difference.max() < bound
+    full, low = ((tmp_path / name / MODEL_FILES[to]).stat().st_size for name in ("full", "low"))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(run.variables) if leaf.ndim > 1)
+    assert full - low > 1.5 * weights, "two of four bytes; of int8 three, less what its own nodes take"
+    assert f"precision: {PRECISION_WORDS[precision]}" in (tmp_path / "low" / "MODEL_CARD.md").read_text()
+
+
+def test_a_precision_that_a_format_has_not_is_refused(trained, tmp_path, capsys):
+    arguments = ["export", str(trained), "--system", STEP4, "--out", str(tmp_path / "export")]
+    assert main([*arguments, "--to", "onnx", "--precision", "bf16"]) == UsageError.exit_code
+    assert capsys.readouterr().err == "hallujax: onnx has no precision bf16; it has fp32, fp16, int8\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_export_leaves_nothing(trained, tmp_path, monkeypatch):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from small_config import shrunk
 
-from configs import systems
+from configs import label_noise, systems, unlabelled
 from hallujax.console import Console
+from hallujax.data.records import PreparedDataset
+from hallujax.deploy import run as deployed
 from hallujax.errors import UsageError
 from hallujax.evaluation.evaluate import Predictions
 from hallujax.evaluation.runs import read_run
@@ -98,6 +100,53 @@ def test_run_json_keeps_what_a_row_is_tested_on(two):
     chosen, workdir = two
     again = from_json(json.loads((workdir / "run.json").read_text())["config"])
     assert again.systems == list(chosen.systems)
+
+
+@pytest.fixture(scope="module")
+def taught_by_joints(experiment, tmp_path_factory):
+    """Joints, what they teach RGB, and depth made from RGB, trained."""
+    chosen = only(experiment, "distilled_joints", "estimation")
+    workdir = tmp_path_factory.mktemp("joints") / "seed0"
+    train(chosen, workdir, Console())
+    return chosen, workdir
+
+
+@pytest.mark.parametrize("system", ["Distilled from joints", "Depth estimation, two-stream on generated depth"])
+def test_a_system_that_needs_rgb_alone_is_deployed_whatever_taught_it(taught_by_joints, tiny, system):
+    """No joints and no depth come with it, and it says of a test clip what evaluation said."""
+    _, workdir = taught_by_joints
+    trained = deployed.read_run(workdir, system)
+    (stage,) = trained.system.methods
+    kept = set(trained.variables[stage]["params"])
+    assert kept == ({"student"} if stage == "distilled_joints" else {"encoder", "decoder", "depth", "rgb"})
+    stored = Predictions.load(workdir / stage / "predictions_test.npz")
+    dataset = PreparedDataset.open(tiny)
+    row = int(np.flatnonzero(dataset.index["clip"] == stored.clip[0])[0])
+    frames = dataset.read("rgb", [row], [[0, 2, 4]])
+    said = jax.jit(trained.system.logits)(trained.variables, frames)
+    np.testing.assert_allclose(said["fused"][0], stored.logits[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_joints_stream_learned_and_its_student_did_not_move_it(taught_by_joints):
+    _, workdir = taught_by_joints
+    alone, taught = networks(workdir, "joints"), networks(workdir, "distilled_joints")
+    same = jax.tree.map(np.array_equal, alone["params"]["joints"], taught["params"]["joints"])
+    assert all(jax.tree.leaves(same))
+    summary = json.loads((workdir / "distilled_joints" / "stage.json").read_text())
+    assert summary["networks"] == {"joints": "joints", "student": "rgb"} and summary["test_modalities"] == ["rgb"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [unlabelled, label_noise])
+def test_few_and_wrong_labels_train(tiny, tmp_path, module):
+    config = shrunk(module.get_config(), str(tiny.parent))
+    config.training.epochs = 0.3
+    config.training.evaluations = 1
+    config.training.batch_size = 2
+    chosen = read_config(config)
+    train(chosen, tmp_path, Console())
+    rows = tabulate(chosen, {0: tmp_path})
+    assert all(row["mean"] is not None for row in rows)
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def masked_crc(data: bytes | memoryview) -> int:
 
 
 def crc32c(data: bytes | memoryview) -> int:
-    """CRC-32C. Long data is cut into lanes that NumPy walks down at once: 100 MB take about a second."""
+    """CRC-32C. Long data is cut into lanes that NumPy walks down at once: 100 MB take a second."""
     numbers = np.frombuffer(data, np.uint8)
     length = len(numbers) // _LANES
     head = len(numbers) - length * _LANES

@@ -10,9 +10,9 @@ function add(parent, name, attributes, text) {
   return element;
 }
 
-// Probability of `classIndex` under both systems and the switch, and the discriminator's doubt, over the levels.
+// Probability of a class under both systems and the switch, and the discriminator's doubt, over the levels.
 export function drawSweep(svg, sweep, classIndex, level) {
-  const left = 38, right = 410, top = 12, bottom = 205, last = sweep.levels.length - 1;
+  const left = 42, right = 334, top = 10, bottom = 186, last = sweep.levels.length - 1;
   const x = (i) => left + ((right - left) * i) / last;
   const y = (share) => bottom - (bottom - top) * share;
   svg.replaceChildren();
@@ -27,23 +27,26 @@ export function drawSweep(svg, sweep, classIndex, level) {
   const line = (name, values) =>
     add(svg, "polyline", { class: `line ${name}`, points: values.map((v, i) => `${x(i)},${y(v)}`).join(" ") });
   const share = (system) => system.probabilities.map((row) => row[classIndex]);
+  line("limit", sweep.doubt.map(() => sweep.threshold));
   line("doubtful", sweep.doubt);
   line("trusted", share(sweep.trusted));
   line("fallback", share(sweep.fallback));
   line("switch", share(sweep.chosen));
   add(svg, "line", { class: "now", x1: x(level), x2: x(level), y1: top, y2: bottom });
-  const entries = [["trusted", "RGB + depth"], ["fallback", "RGB + hallucination"], ["switch", "switch"], ["doubtful", "doubt"]];
-  let at = left;
-  for (const [name, text] of entries) {
-    add(svg, "line", { class: `line ${name}`, x1: at, x2: at + 22, y1: bottom + 38, y2: bottom + 38 });
-    add(svg, "text", { x: at + 27, y: bottom + 42 }, text);
-    at += 42 + 6.2 * text.length;
+  const entries = [
+    ["trusted", "RGB + depth", 0, 0], ["fallback", "RGB + hallucination", 0, 1], ["switch", "switch", 0, 2],
+    ["doubtful", "discriminator's doubt", 1, 0], ["limit", "its threshold", 1, 1],
+  ];
+  for (const [name, text, column, row] of entries) {
+    const at = 8 + 170 * column, down = bottom + 36 + 18 * row;
+    add(svg, "line", { class: `line ${name}`, x1: at, x2: at + 22, y1: down, y2: down });
+    add(svg, "text", { x: at + 28, y: down + 4 }, text);
   }
 }
 
 // Real and hallucinated features of validation clips, this clip's among them, and its real ones under noise.
 export function drawCloud(svg, cloud, clip, label, noisy) {
-  const left = 8, right = 412, top = 8, bottom = 222;
+  const left = 4, right = 336, top = 4, bottom = 204;
   const every = [...cloud.real, ...cloud.hallucinated, clip.real, clip.hallucinated, ...noisy.path];
   const [x, y] = [0, 1].map((axis) => {
     const values = every.map((point) => point[axis]);
@@ -68,10 +71,10 @@ export function drawCloud(svg, cloud, clip, label, noisy) {
   mark(clip.hallucinated, "hallucinated", "this", 7);
   mark(now, "real", "this", 7);
   const legend = (at, kind, text) => {
-    add(svg, "circle", { class: kind, cx: at, cy: bottom + 22, r: 5 });
-    add(svg, "text", { x: at + 10, y: bottom + 26 }, text);
+    add(svg, "circle", { class: kind, cx: at, cy: bottom + 18, r: 5 });
+    add(svg, "text", { x: at + 10, y: bottom + 22 }, text);
   };
-  legend(left + 6, "real", "from depth");
-  legend(left + 106, "hallucinated", "hallucinated from RGB");
-  add(svg, "text", { x: right, y: bottom + 26, "text-anchor": "end" }, "large: this clip");
+  legend(left + 8, "real", "from depth");
+  legend(left + 170, "hallucinated", "hallucinated from RGB");
+  add(svg, "text", { x: left + 2, y: bottom + 41 }, "Large: this clip; its line: depth as the noise grows.");
 }
