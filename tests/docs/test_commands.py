@@ -32,7 +32,8 @@ def check(words, monkeypatch):
     monkeypatch.chdir(ROOT)
     known, rest = cli._parser().parse_known_args(words)
     assert known.takes_flags or not rest, f"{words}: unknown {rest}"
-    if known.takes_flags:
+    own = any(word.startswith("--config=") and not word.startswith("--config=configs/") for word in rest)
+    if known.takes_flags and not own:  # a file of the reader's own is not here
         cli.read_flags(rest)
 
 
@@ -46,7 +47,7 @@ def test_every_command_is_one(path, monkeypatch):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_command_in_a_configuration_is_one(path, monkeypatch):
-    said = ast.get_docstring(ast.parse(path.read_text()))
+    said = ast.get_docstring(ast.parse(path.read_text())).replace("\\\n", " ")
     for line in re.findall(r"^ {4}(hallujax .*)$", said, flags=re.MULTILINE):
         for words in commands(line):
             check(words, monkeypatch)

@@ -136,6 +136,13 @@ def test_the_code_shown_is_the_code(site):
     assert "return (1.0 - imitation) * cross_entropy(logits, labels) + imitation * soft" in html.unescape(shown)
 
 
+def test_every_part_of_the_code_is_drawn(site):
+    page = (site / "architecture.html").read_text()
+    drawn = {name for label in re.findall(r"<text[^>]*>([^<]+)</text>", page) for name in label.split(", ")}
+    folders = {path.parent.name for path in (ROOT / "hallujax").glob("*/__init__.py")}
+    assert drawn == folders | {"experiment", "game", "losses"}
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pages_fit_their_window_and_ask_for_nothing_else(width, site):
