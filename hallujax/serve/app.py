@@ -58,7 +58,7 @@ REFUSALS = {
         (415, "not a form, or not a video"),
         (422, "a video that is damaged, too long, or of too large frames"),
         (429, "too many requests at once"),
-        (503, "a decoder was lost, or the server is stopping"),
+        (503, "a decoder was lost"),
         (504, "decoding took too long"),
     )
 }

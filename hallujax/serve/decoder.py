@@ -1,7 +1,7 @@
 """The decoding process, `python -m hallujax.serve.decoder SOCKET SETTINGS`: descriptors of videos in, frames out.
 
 It decodes nothing itself. For every file it forks a child that may take so much memory and time and no more, and that a
-hostile file may crash: the next file gets a fresh one, 20 ms of Python's start-up paid once. Nothing here imports JAX.
+hostile file may crash: the next file gets a fresh one, without starting Python again. Nothing here imports JAX.
 
 An answer is four bytes, the length of a JSON header, the header, and as many bytes of pixels as its `bytes` says.
 """

@@ -36,12 +36,12 @@ class DecodingPool:
     def __init__(self, settings: Settings, processes: int, on_restart: Callable[[], None]):
         """`on_restart` is called whenever a process had to be replaced."""
         self._settings, self._count, self._on_restart = settings, processes, on_restart
-        self._idle: asyncio.Queue[_Process] = asyncio.Queue()
+        self._idle: asyncio.Queue[_Process | None] = asyncio.Queue()  # None is one that is still to be started
         self._processes: set[_Process] = set()
 
     async def __aenter__(self) -> "DecodingPool":
         for _ in range(self._count):
-            self._start()
+            self._idle.put_nowait(self._start())
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -57,13 +57,11 @@ class DecodingPool:
         """
         process = await self._idle.get()
         try:
+            process = process or self._start()
             async with asyncio.timeout(self._settings.decode_seconds + GRACE):
                 header, pixels = await process.decode(descriptor)
         except BaseException as error:  # cancelled too: what it would say now belongs to nobody
-            process.kill()
-            self._processes.discard(process)
-            self._on_restart()
-            self._start()
+            self._idle.put_nowait(self._replaced(process))
             if isinstance(error, TimeoutError):
                 raise self._too_slow() from error
             if isinstance(error, OSError | EOFError | ValueError):
@@ -92,10 +90,21 @@ class DecodingPool:
         limit = f"{self._settings.decode_seconds:g} seconds"
         return Refusal(504, "decode_timeout", f"decoding this video takes more than {limit}; send a shorter one")
 
-    def _start(self) -> None:
+    def _start(self) -> "_Process":
         process = _Process(self._settings)
         self._processes.add(process)
-        self._idle.put_nowait(process)
+        return process
+
+    def _replaced(self, process: "_Process | None") -> "_Process | None":
+        """Another one, at once if the system has room for it, so that the next request does not wait for its start."""
+        self._on_restart()
+        if process is not None:
+            process.kill()
+            self._processes.discard(process)
+        try:
+            return self._start()
+        except OSError:
+            return None
 
 
 class _Process:

@@ -2,11 +2,14 @@
 
 import concurrent.futures
 import json
+import os
+import pathlib
+import signal
 
 import jax
 import numpy as np
 import pytest
-from running import serving
+from running import children, serving
 from videos import encode, noise
 
 from hallujax.data.records import PreparedDataset
@@ -96,6 +99,8 @@ def test_about_health_metrics_and_openapi(server):
     assert headers["content-type"].startswith("text/plain")
     assert 'hallujax_requests_total{route="/api/predict",status="415"}' in text
     assert 'hallujax_errors_total{kind="unsupported"}' in text
+    server.request("GET", "/api/clips/nobody")
+    assert b'route="/api/clips/{clip}",status="404"' in server.request("GET", "/metrics")[2]
     for name in ("request_seconds_bucket", "stage_seconds_bucket", "batch_clips_bucket", "requests_under_way 0.0"):
         assert f"hallujax_{name}" in text
     described = server.get("/api/openapi.json")
@@ -107,7 +112,7 @@ def test_about_health_metrics_and_openapi(server):
 @pytest.mark.parametrize("kind", ["safetensors", "stablehlo"])
 def test_an_export_says_what_it_cannot_show(trained, tmp_path, predictor, kind):
     write_export(read_run(trained, STEP4), kind, tmp_path / "export")
-    with serving("--model", tmp_path / "export", "--max-batch", "2") as server:
+    with serving("--model", tmp_path / "export", "--max-batch", "2", "--max-requests", "1") as server:
         about = server.get("/api/model")
         assert not about["benchmark"] and about["has_maps"] == (kind == "safetensors")
         assert any("--data" in line for line in about["missing"])
@@ -118,5 +123,25 @@ def test_an_export_says_what_it_cannot_show(trained, tmp_path, predictor, kind):
         np.testing.assert_allclose(answer["scores"]["fused"], predictor(frames).probabilities, atol=1e-5)
         assert set(answer["maps"]) == ({"hallucination", "rgb"} if kind == "safetensors" else set())
         assert server.request("GET", "/api/clips")[0] == 404
-        assert server.stop() in (0, -15), server.log
-        assert "Traceback" not in server.log
+        too_many_and_stopping(server, encode(frames), answer["label"])
+
+
+def too_many_and_stopping(server, video, label):
+    """One more request than the server takes is refused; the one under way is answered after SIGTERM."""
+    decoders = children(server.pid)
+    for pid in decoders:
+        os.kill(pid, signal.SIGSTOP)
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(server.predict, video)
+        while b"hallujax_requests_under_way 1.0" not in server.request("GET", "/metrics")[2]:
+            assert not waiting.done()
+        status, answer = server.predict(video)
+        assert (status, answer["kind"]) == (429, "busy")
+        server.process.send_signal(signal.SIGTERM)
+        for pid in decoders:
+            os.kill(pid, signal.SIGCONT)
+        status, answer = waiting.result(60)
+    assert status == 200 and answer["label"] == label
+    assert server.process.wait(60) in (0, -signal.SIGTERM), server.log
+    assert "Traceback" not in server.log
+    assert not any(pathlib.Path(f"/proc/{pid}").exists() for pid in decoders), "no decoder outlives the server"

@@ -5,6 +5,8 @@ import io
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -109,9 +111,6 @@ def test_a_decoder_that_dies_or_is_given_up_is_replaced():
 
 def test_decoding_imports_no_jax():
     program = "import sys, hallujax.serve.decoder; print(sorted({'jax', 'flax', 'fastapi'} & set(sys.modules)))"
-    import subprocess
-    import sys
-
     root = str(pathlib.Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root}
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)

@@ -1,11 +1,14 @@
 """What the slider shows is what `hallujax robustness` measures."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from hallujax.data.noise import NOISES
 from hallujax.evaluation import finished
+from hallujax.evaluation.evaluate import Predictions, fuse
 from hallujax.evaluation.noisy import CLEAN, NoisyEvaluator
 from hallujax.evaluation.switching import calibrate
 from hallujax.serve.benchmark import Benchmark, shown_depth
@@ -35,8 +38,6 @@ def test_levels_and_doubt_are_those_of_robustness(benchmark, failing, trained):
     assert failing.calibrated_on == len(benchmark.rows["validation"])
     conditions = [CLEAN, *((kind, strongest(kind)) for kind in KINDS)]
     measured = evaluator(networks, benchmark.rows["test"], conditions, lambda clips: None)
-    rgb = finished.restore(trained / "rgb", dataset)
-    del rgb
     for clip in list(benchmark.clips.values())[:3]:
         for kind in KINDS:
             sweep = failing.sweep(benchmark.batch(clip), kind)
@@ -50,8 +51,6 @@ def test_levels_and_doubt_are_those_of_robustness(benchmark, failing, trained):
 
 
 def test_the_two_systems_are_those_of_the_table(benchmark, failing, trained):
-    from hallujax.evaluation.evaluate import Predictions, fuse
-
     def table(*stages):
         members = fuse([Predictions.load(trained / stage / "predictions_test.npz") for stage in stages])
         return np.asarray(jax.nn.softmax(members.logits))
@@ -84,7 +83,5 @@ def test_principal_axes():
 
 
 def test_depth_in_metres_is_shown_by_its_range(benchmark):
-    import dataclasses
-
     metres = dataclasses.replace(benchmark.experiment.transforms, depth_encoding="metres", depth_far=4000.0)
     assert shown_depth(np.array([0.0, 2.0, 4.0, 9.0]), metres).tolist() == [0, 128, 255, 255]

@@ -1,5 +1,6 @@
 """Hostile requests: each gets one line and a status, and the server goes on."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import json
@@ -12,12 +13,15 @@ import numpy as np
 import pytest
 from encoded import write_sound, write_video
 from running import BOUNDARY, children, form
+from starlette.requests import Request
 from videos import encode, mutated, noise, repeated, zip_bomb
 
 from hallujax.cli import main
 from hallujax.deploy.export import write_export
 from hallujax.deploy.run import read_run
 from hallujax.errors import CheckpointError, UsageError
+from hallujax.serve.limits import Limits, Refusal
+from hallujax.serve.uploads import uploaded
 
 
 def refused(server, video, status, text):
@@ -104,6 +108,24 @@ def test_chunked_uploads_are_counted(server):
     kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     status, _, body = server.request("POST", "/api/predict", chunks(), kind)
     assert status == 413 and "2 MiB" in json.loads(body)["error"]
+
+
+def test_an_upload_that_does_not_arrive():
+    """At the application's edge: the server's limit is half a minute."""
+    sent = [{"type": "http.request", "body": form(b"")[:20], "more_body": True}]
+
+    async def receive():
+        return sent.pop() if sent else await asyncio.sleep(60)
+
+    async def read():
+        kind = f"multipart/form-data; boundary={BOUNDARY}".encode()
+        request = Request({"type": "http", "headers": [(b"content-type", kind)]}, receive)
+        async with uploaded(request, Limits(upload_seconds=0.2)):
+            pass
+
+    with pytest.raises(Refusal) as caught:
+        asyncio.run(read())
+    assert (caught.value.status, caught.value.kind) == (408, "upload_timeout")
 
 
 def test_a_broken_connection_leaves_nothing(server):
