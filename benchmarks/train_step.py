@@ -10,11 +10,8 @@ benchmarks/results/train_step.csv with machine, load, versions and command.
 """
 
 import argparse
-import csv
 import datetime
-import importlib.metadata
 import os
-import platform
 import statistics
 import sys
 import time
@@ -26,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from peers import FlaxArm, TorchArm
+from recording import machine, measure, versions, write
 
 from hallujax.methods import single_stream
 from hallujax.models import VideoResNet
@@ -105,7 +103,7 @@ def main() -> None:
             "machine": machine(),
             "load_before": f"{load_before:.1f}",
             "load_after": f"{os.getloadavg()[0]:.1f}",
-            "versions": versions(),
+            "versions": versions(PACKAGES),
             "command": "python benchmarks/train_step.py " + " ".join(sys.argv[1:]),
             "arm": name,
             "median_ms": f"{statistics.median(ms):.1f}",
@@ -123,48 +121,6 @@ def main() -> None:
             f" {row['clips_per_s']} clips/s, set up and compiled in {row['setup_and_compile_s']} s"
         )
     write(rows, args.out)
-
-
-def measure(arms, blocks: int, steps: int) -> dict[str, list[float]]:
-    """Milliseconds a step, one number a block and arm; the order turns round from block to block."""
-    times = {name: [] for name in arms}
-    for name in arms:
-        arms[name].run(1)
-    for block in range(blocks):
-        for name in list(arms) if block % 2 == 0 else reversed(arms):
-            start = time.perf_counter()
-            arms[name].run(steps)
-            times[name].append(1e3 * (time.perf_counter() - start) / steps)
-    return times
-
-
-def write(rows: list[dict[str, str]], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def machine() -> str:
-    """Processor, cores and JAX's device."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, {jax.devices()[0].device_kind}"
-
-
-def versions() -> str:
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return f"python {platform.python_version()}, " + ", ".join(found)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -10,7 +10,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120")
+DATASETS = (
+    "mocap_rgbd",
+    "rgbd_objects",
+    "folder",
+    "ntu_rgbd60",
+    "ntu_rgbd120",
+    "nw_ucla",
+    "uwa3dii",
+    "nyud_objects",
+)
 PRESETS = ("", "paper", "authors_code")
 
 
@@ -35,15 +44,17 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     dataset, protocol, preset = parse(arguments)
     config = ConfigDict()
     config.seed = 0  # of everything random
-    config.imagenet_weights = ""  # path of a torchvision-named .safetensors; needed by init_from=("imagenet", "")
+    config.imagenet_weights = ""  # a file or folder of weights, docs/weights.md; needed by init_from=("imagenet", "")
     config.log_every = 10  # updates between two lines of metrics.jsonl
     config.checkpoint_every = 200  # updates between two checkpoints
 
     config.data = ConfigDict()
     config.data.directory = "data/standard"  # holds the prepared datasets, a folder each
     config.data.dataset = dataset
-    config.data.protocol = protocol  # cross_subject, cross_view, cross_setup or own: data/protocols.py
+    config.data.protocol = protocol  # cross_subject, cross_view, ...: data/protocols.py
     config.data.frames = 5  # T, of every clip (both papers)
+    config.data.labelled = 1.0  # share of the training clips, of every class, whose label is known
+    config.data.label_noise = 0.0  # share of these that have another class's label
     config.data.sampling = "mixed"  # training: uniform or random frames with probability one half each
     config.data.short_clips = "repeat"  # clips of fewer frames: repeat or refuse
     config.data.evaluation_batch_size = 32  # clips
@@ -55,9 +66,19 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.transforms.shift = 4  # pixels; the released code has none
     config.transforms.downsample = 2  # factor: the streams see 56x56 of `standard`'s 112x112
     config.transforms.rgb_normalization = "imagenet"  # imagenet, vgg or none
-    config.transforms.depth_encoding = "grey"  # grey, jet or metres
+    config.transforms.depth_encoding = "grey"  # jet, metres, nearness, raw, normals, hha, picture: docs/depth.md
     config.transforms.depth_near = 1500.0  # millimetres, range of the encoding
     config.transforms.depth_far = 5500.0
+    config.transforms.depth_camera = ()  # of normals and hha, if the dataset does not know it: docs/depth.md
+
+    if dataset in ("nw_ucla", "uwa3dii"):
+        config.transforms.depth_near, config.transforms.depth_far = 800.0, 4000.0  # what a Kinect of 2010 is made for
+    if dataset == "rgbd_objects":
+        config.data.frames = 1
+        config.transforms.depth_near, config.transforms.depth_far = 1000.0, 5000.0
+    if dataset == "nyud_objects":
+        config.data.frames = 1
+        config.transforms.depth_encoding = "picture"  # HHA
 
     config.training = ConfigDict()
     config.training.model = ConfigDict()  # VideoResNet's arguments
@@ -124,8 +145,10 @@ def stage(
     *,
     options: Mapping[str, Any] | None = None,
     init_from: Mapping[str, tuple[str, str]] | None = None,
+    models: Mapping[str, Mapping[str, Any]] | None = None,
     learning_rates: Mapping[str, float] | None = None,
     rounds: tuple[tuple[str, ...], ...] = (),
+    unlabelled: bool = False,
 ) -> ConfigDict:
     """One stage: `method` with its `options`, started from other stages' networks, on `config.training`'s defaults.
 
@@ -136,8 +159,10 @@ def stage(
     block.method = method
     block.options = _ordered(options or {})
     block.init_from = _ordered({network: tuple(source) for network, source in (init_from or {}).items()})
+    block.models = _ordered(models or {})  # {network: {key of model: value}} where a stream is another than `model`
     block.optimizer.learning_rates = ConfigDict(dict(learning_rates or {}))  # {player: learning rate}
     block.rounds = rounds  # which players move together, in order; empty for all at once
+    block.unlabelled = unlabelled  # train on the clips without a label too: for methods with a teacher
     return block
 
 

@@ -15,7 +15,7 @@ def contact_sheet(dataset_dir, path, clips: int = 12, frames: int = 8, zoom: int
     """Writes a PNG of `clips` clips, of different classes and cameras in turn, with every modality that a clip has.
 
     Depth and other modalities of 16 bits are grey, near (small) is bright; joints are dots at the last two of their
-    five values, pixels of the frame.
+    five values, pixels of the frame, or, where they have metres alone, as seen from the front.
 
     Raises:
         DataError: there is no readable dataset in `dataset_dir`.
@@ -41,7 +41,7 @@ def _strip(dataset: PreparedDataset, row: int, frames: int, zoom: int) -> Image.
         numbers = np.linspace(0, length - 1, min(frames, length)).round().astype(int)
         seen = dataset.read(name, [row], [numbers])[0]
         if seen.dtype == np.float32:
-            seen = np.stack([_dots(joints, dataset.frame_size) for joints in seen])
+            seen = _skeletons(seen, dataset.frame_size)
         elif seen.dtype == np.uint16:
             seen = _grey(seen)
         lines.append(np.concatenate(list(seen), axis=1).repeat(zoom, axis=0).repeat(zoom, axis=1))
@@ -62,13 +62,22 @@ def _grey(metric: np.ndarray) -> np.ndarray:
     return np.repeat(np.where(metric > 0, bright, 0).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def _dots(joints: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    picture = np.zeros((*size, 3), np.uint8)
+def _skeletons(joints: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`[T, H, W, 3]`: a dot for each joint of `[T, ..., 3 to 5]` that is not zero."""
+    values = joints.reshape(len(joints), -1, joints.shape[-1])
+    known = values.any(axis=-1)
     if joints.shape[-1] == 5:
-        column, row = np.rint(joints.reshape(-1, 5)[:, 3:]).astype(int).T
-        seen = (row >= 0) & (column >= 0) & (row < size[0]) & (column < size[1]) & joints.reshape(-1, 5).any(axis=1)
-        picture[row[seen], column[seen]] = 255
-    return picture
+        places = values[..., 3:]
+    else:  # metres alone: seen from the front, the whole clip in the picture
+        low, high = (edge(values[known][:, :2], axis=0) if known.any() else np.zeros(2) for edge in (np.min, np.max))
+        scale = 0.8 * min(size) / max((high - low).max(), 1e-6)
+        places = (values[..., :2] - (low + high) / 2) * [scale, -scale] + np.array(size[::-1]) / 2
+    pictures = np.zeros((len(joints), *size, 3), np.uint8)
+    column, row = np.moveaxis(np.rint(places).astype(int), -1, 0)
+    inside = known & (row >= 0) & (column >= 0) & (row < size[0]) & (column < size[1])
+    frame = np.broadcast_to(np.arange(len(joints))[:, None], inside.shape)
+    pictures[frame[inside], row[inside], column[inside]] = 255
+    return pictures
 
 
 def _choose(dataset: PreparedDataset, clips: int) -> np.ndarray:

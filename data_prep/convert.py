@@ -24,7 +24,7 @@ CLIPS_PER_SHARD = 32  # what a kill costs at most, for each worker
 _SHARDS_AT_LEAST = 8  # of few clips, so that the cores have something to do
 _REFUSALS_SHOWN = 20
 _UNPAIRED = 0.1  # of the frames may lack a partner and be left out; where more do, something else is wrong
-_BYTES_PER_PIXEL = {"jpeg": 0.5, "png16": 1.0}  # 0.34 and 0.72 measured in `mocap_rgbd`'s `standard`
+_BYTES_PER_PIXEL = {"jpeg": 0.5, "png": 3.0, "png16": 1.0}  # 0.34 and 0.72 measured in `mocap_rgbd`'s `standard`
 SPLITS = ("train", "validation", "test")
 
 
@@ -79,6 +79,7 @@ class Raw:
       read: reads a clip in a worker; picklable. What it raises as DataError is the reason of a refusal.
       frames: about how many all clips have together.
       options: what else the bytes depend on. info: for dataset.json; holds `frame_size`.
+      notes: lines for the screen.
     """
 
     name: str
@@ -92,25 +93,35 @@ class Raw:
     frames: int
     options: Mapping[str, Any]
     info: Mapping[str, Any]
+    notes: Sequence[str] = ()
 
 
-def pair(numbers: Mapping[str, Sequence[int]]) -> tuple[list[int], str]:
+def pair(numbers: Mapping[str, Sequence[int]], unpaired: float = _UNPAIRED) -> tuple[list[int], str]:
     """The frame numbers that all modalities have, and what was left out, or nothing.
 
     Raises:
-      DataError: a tenth of the longest modality or more would be left out.
+      DataError: there is none, or more than this share of the longest modality, `unpaired`, would be left out.
     """
     common = sorted(set.intersection(*map(set, numbers.values())))
     longest = max(map(len, numbers.values()))
     counts = ", ".join(f"{name} {len(found)}" for name, found in numbers.items())
-    if len(common) < (1 - _UNPAIRED) * longest:
+    if not common or len(common) < (1 - unpaired) * longest:
         raise DataError(f"frames do not pair: {counts}, {len(common)} in common")
     alike = len(common) == longest
     return common, "" if alike else f"frames left out that have no partner: {counts}, {len(common)} in common"
 
 
-def convert(raw: Raw, out: pathlib.Path, *, workers: int | None = None, strict: bool = False) -> pathlib.Path:
+def convert(
+    raw: Raw,
+    out: pathlib.Path,
+    *,
+    workers: int | None = None,
+    strict: bool = False,
+    run: engine.Runner | None = None,
+) -> pathlib.Path:
     """Writes the dataset to `out`/NAME and returns that path; says what was kept, repaired and refused.
+
+    `workers` and `run` as in `engine.write`.
 
     Raises:
       DataError: no clip is left, or one is refused and `strict` is set (then no dataset is written); or as
@@ -125,7 +136,7 @@ def convert(raw: Raw, out: pathlib.Path, *, workers: int | None = None, strict: 
         _check(raw, out, outcomes, strict)
         print(f"{out / raw.name}: already complete, {_counts(outcomes)}")
         return out / raw.name
-    target = engine.write(out, job, workers)
+    target = engine.write(out, job, workers, run=run)
     shutil.copyfile(target / SUMMARY, out / SUMMARY)
     _say(raw, json.loads((target / SUMMARY).read_text()), target / SUMMARY)
     return target
@@ -258,6 +269,8 @@ def _counts(summary: Sequence[Mapping[str, str]]) -> str:
 def _say(raw: Raw, summary: Sequence[Mapping[str, str]], path: pathlib.Path) -> None:
     """The counts, the remarks by how often they were made, and the first refusals, a line each."""
     print(f"{raw.name}: {_counts(summary)} ({path})")
+    for note in raw.notes:
+        print(f"  {note}")
     remarks = Counter(o["reason"] for o in summary if o["reason"] and o["status"] == "kept")
     for remark, count in remarks.most_common(_REFUSALS_SHOWN):
         print(f"  {count} kept: {remark}")

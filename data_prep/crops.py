@@ -1,4 +1,4 @@
-"""Cuts a square out of every frame of a clip and brings it to one size, the same square for every modality."""
+"""Brings the frames of a clip to one size: a square cut out of each, the same for every modality, or all of it."""
 
 import dataclasses
 
@@ -42,6 +42,17 @@ def crop_picture(frame: np.ndarray, square: Square, size: int) -> np.ndarray:
     if square.side == size:
         return np.ascontiguousarray(cut)
     return np.asarray(Image.fromarray(cut).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def squash_picture(frame: np.ndarray, size: int) -> np.ndarray:
+    """A whole 8-bit frame `[H, W, 3]` as `[size, size, 3]`, whatever its shape."""
+    return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def squash_depth(depth: np.ndarray, size: int) -> np.ndarray:
+    """A whole depth map `[H, W]` as `[size, size]`: of each new pixel the nearest old one, depths are never mixed."""
+    row, column = (np.rint((np.arange(size) + 0.5) * side / size - 0.5).astype(int) for side in depth.shape)
+    return depth[row[:, None].clip(0), column.clip(0)]
 
 
 class DepthCrop:

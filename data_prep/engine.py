@@ -70,14 +70,22 @@ def is_complete(out: pathlib.Path, job: Job) -> bool:
     raise UsageError(f"{target} holds something else than {job.title}: choose another folder, or delete it")
 
 
-def write(out: pathlib.Path, job: Job, workers: int | None = None, progress: bool = True) -> pathlib.Path:
+# (hidden folder, job, shards, workers): writes the shards and yields each as it is done.
+Runner = Callable[[pathlib.Path, Job, Sequence[int], int], Iterator[int]]
+
+
+def write(
+    out: pathlib.Path, job: Job, workers: int | None = None, progress: bool = True, run: Runner | None = None
+) -> pathlib.Path:
     """Writes the dataset to `out`/NAME, going on behind the last finished shard, and returns that path.
+
+    `run` is `processes` unless it is said, for example by `beam.runner`.
 
     Raises:
       DataError: there is too little space, the disk is full, or a worker died.
     """
     partial = _partial(out, job)
-    todo = [shard for shard in range(len(job.tasks)) if not _is_finished(partial, job, shard)]
+    todo = [shard for shard in range(len(job.tasks)) if not is_finished(partial, job, shard)]
     share = sum(job.clips[shard] for shard in todo) / max(sum(job.clips), 1)
     _check_space(out, int(job.estimated_bytes * share))
     workers = max(1, min(workers or os.cpu_count() or 1, len(todo) or 1))
@@ -86,7 +94,7 @@ def write(out: pathlib.Path, job: Job, workers: int | None = None, progress: boo
     try:
         with Console(total, done=done) if progress else contextlib.nullcontext() as console:
             # Closed at once on Ctrl-C: the workers are gone before their half-written files are swept up.
-            with contextlib.closing(_run(partial, job, todo, workers)) as finished:
+            with contextlib.closing((run or processes)(partial, job, todo, workers)) as finished:
                 for shard in finished:
                     done += job.clips[shard]
                     if console:
@@ -131,7 +139,8 @@ def _receipt(partial: pathlib.Path, shard: int) -> pathlib.Path:
     return partial / _RECEIPTS / f"{shard:05}.json"
 
 
-def _is_finished(partial: pathlib.Path, job: Job, shard: int) -> bool:
+def is_finished(partial: pathlib.Path, job: Job, shard: int) -> bool:
+    """Whether a shard of the unfinished dataset has its receipt and its files."""
     return _receipt(partial, shard).exists() and writer.finished(
         partial, job.name, job.modalities, shard, len(job.tasks)
     )
@@ -148,16 +157,20 @@ def _check_space(out: pathlib.Path, needed: int) -> None:
 
 def _write_shard(task: Callable[[pathlib.Path, int], Any], partial: pathlib.Path, shard: int) -> int:
     """In a worker: writes a shard, then its receipt."""
-    result = task(partial, shard)
-    receipt = _receipt(partial, shard)
-    half = receipt.with_suffix(".partial")
-    with writer.explain_full_disk(partial):
-        half.write_text(json.dumps(result))
-        os.replace(half, receipt)
+    leave_receipt(partial, shard, task(partial, shard))
     return shard
 
 
-def _run(partial: pathlib.Path, job: Job, shards: Sequence[int], workers: int) -> Iterator[int]:
+def leave_receipt(partial: pathlib.Path, shard: int, result: Any) -> None:
+    """Marks a shard as finished, with what its task returned."""
+    receipt = _receipt(partial, shard)
+    half = receipt.with_suffix(f".{os.getpid()}.partial")
+    with writer.explain_full_disk(partial):
+        half.write_text(json.dumps(result))
+        os.replace(half, receipt)
+
+
+def processes(partial: pathlib.Path, job: Job, shards: Sequence[int], workers: int) -> Iterator[int]:
     """Writes `shards` in spawned processes and yields each as it is done; on an error or Ctrl-C they are stopped.
 
     One worker needs no process of its own.

@@ -22,9 +22,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from data_prep import crops, media, writer
+from data_prep import crops, media, trees, writer
 from data_prep.convert import SPLITS, Clip, Raw, Reading, pair
-from hallujax.errors import DataError, UsageError
+from hallujax.errors import DataError
 
 NAME = "folder"
 VERSION = "1.0.0"
@@ -57,9 +57,7 @@ def scan(root: pathlib.Path, *, size: int = 256, modalities: Sequence[str] = ())
       DataError: there are no clips in it, or the CSV cannot be read.
     """
     table = root if root.is_file() and root.suffix.lower() == ".csv" else root / CSV
-    root = (table.parent if root.is_file() and table == root else root).resolve()
-    if not root.is_dir():
-        raise UsageError(f"{root} is not a folder; unpack archives first")
+    root = trees.root(table.parent if root.is_file() and table == root else root)
     found = list(_from_table(root, table) if table.exists() else _from_tree(root))
     if not found:
         raise DataError(f"no clips in {root}: it needs CLASS/CLIP/MODALITY folders, or {CSV}")
@@ -95,7 +93,7 @@ def scan(root: pathlib.Path, *, size: int = 256, modalities: Sequence[str] = ())
         classes=classes,
         modalities=stored,
         clips=clips,
-        refused=[(clip.id, clip.problem) for clip in found if clip.problem],
+        refused=[(clip.id, " ".join(clip.problem.split())) for clip in found if clip.problem],
         read=functools.partial(read, root=root, modalities=stored, size=size),
         frames=_estimate_frames(root, clips),
         options={"size": size},
@@ -178,7 +176,7 @@ def _from_table(root: pathlib.Path, table: pathlib.Path) -> Iterator[_Found]:
         elif "split" in columns and row["split"] not in SPLITS:
             clip.problem = f"row {number} of {table.name}: split is {row['split']!r}; known: {', '.join(SPLITS)}"
         elif row.get("path"):
-            if problem := _leaves(root, row["path"]):
+            if problem := trees.leaves(root, row["path"]):
                 clip.problem = problem
             elif not (root / row["path"]).is_dir():
                 clip.problem = f"{row['path']} is not a folder"
@@ -187,7 +185,7 @@ def _from_table(root: pathlib.Path, table: pathlib.Path) -> Iterator[_Found]:
         for name, path in named.items():
             clip.sources[name] = path
             if not clip.problem:
-                clip.problem = _bad_name(name) or _leaves(root, path) or _absent(root, path)
+                clip.problem = _bad_name(name) or trees.leaves(root, path) or _absent(root, path)
         yield clip
 
 
@@ -201,7 +199,7 @@ def _located(root: pathlib.Path, clip: _Found, folder: pathlib.Path) -> _Found:
         relative = entry.relative_to(root).as_posix()
         if name in clip.sources:
             clip.problem = f"two sources of {name}: {clip.sources[name]} and {relative}"
-        clip.problem = clip.problem or _bad_name(name) or _leaves(root, relative)
+        clip.problem = clip.problem or _bad_name(name) or trees.leaves(root, relative)
         clip.sources[name] = relative
     return clip
 
@@ -214,10 +212,6 @@ def _bad_name(name: str) -> str:
     if name in _RESERVED or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         return f"{name!r} cannot be the name of a modality: letters, digits and _, none of {', '.join(_RESERVED)}"
     return ""
-
-
-def _leaves(root: pathlib.Path, path: str) -> str:
-    return "" if (root / path).resolve().is_relative_to(root) else f"{path} leaves the raw folder"
 
 
 def _absent(root: pathlib.Path, path: str) -> str:
@@ -255,7 +249,7 @@ def _classes(root: pathlib.Path, found: Sequence[_Found]) -> list[str]:
 def _codes(found: Sequence[_Found], column: str) -> dict[str, int]:
     """Words as numbers: their own where all are numbers, else 1, 2, ... in their order; 0 for none."""
     words = sorted({clip.words.get(column, "") for clip in found} - {""})
-    if all(re.fullmatch(r"\d{1,9}", word) for word in words):
+    if all(re.fullmatch(r"[0-9]{1,9}", word) for word in words):
         return {word: int(word) for word in words} | {"": 0}
     return {word: number for number, word in enumerate(words, 1)} | {"": 0}
 

@@ -64,8 +64,13 @@ def describe(dataset: PreparedDataset) -> Iterator[str]:
     for protocol in PROTOCOLS.get(dataset.name, {}):
         parts = ", ".join(f"{len(rows)} {part}" for part, rows in split(dataset, protocol).items())
         yield f"protocol {protocol}: {parts}"
+    if expected := dataset.info.get("samples_of_the_set"):
+        yield f"of the whole set: {len(dataset)} of {expected} samples"
     depth = _looked_at(dataset, "depth") if "depth" in dataset.modalities else np.zeros(0, np.uint16)
-    if (depth > 0).any():
+    if depth.dtype == np.uint8 and depth.size:
+        low, high = np.percentile(depth, [1, 99])
+        yield f"depth: pictures of 8 bits, {low:.0f} to {high:.0f} (1 % and 99 %); no depth in metres"
+    elif (depth > 0).any():
         low, middle, high = np.percentile(depth[depth > 0], [1, 50, 99])
         lost = (depth == 0).mean()
         yield f"depth: {low:.0f} to {high:.0f} mm (1 % and 99 %), median {middle:.0f}; no return {lost:.0%}"
@@ -86,7 +91,7 @@ def _findings(dataset: PreparedDataset, depth: np.ndarray) -> Iterator[str]:
         if (lengths == 0).any():
             yield f"{(lengths == 0).sum()} clips have no {name}, {dataset.clip_id(int(np.argmax(lengths == 0)))} first"
         short = (lengths > 0) & (lengths < _SHORT)
-        if short.any():
+        if short.any() and lengths.max() > 1:  # else a set of single images
             yield f"{short.sum()} clips have fewer than {_SHORT} frames of {name}, {_first(dataset, short)} first"
     lengths = np.stack([dataset.length(name) for name in dataset.modalities])
     unequal = (lengths.max(axis=0) != lengths.min(axis=0)) & (lengths.min(axis=0) > 0)
@@ -107,9 +112,9 @@ def _findings(dataset: PreparedDataset, depth: np.ndarray) -> Iterator[str]:
         yield "no depth at all in the frames looked at"
     elif depth.size:
         middle, low, high = float(np.median(depth[depth > 0])), *_PLAUSIBLE_MM
-        if not low <= middle <= high:
+        if depth.dtype == np.uint16 and not low <= middle <= high:
             yield f"the median depth is {middle:.0f}: are these millimetres?"
-        empty = (depth == 0).mean(axis=(1, 2)) > 0.99
+        empty = (depth == 0).mean(axis=tuple(range(1, depth.ndim))) > 0.99
         if empty.any():
             yield f"{empty.sum()} of the depth maps looked at are empty"
 

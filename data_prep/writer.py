@@ -32,8 +32,8 @@ _OPTIONS = "group_size:1,uncompressed"
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
-    """`kind` is "jpeg" (uint8 [H,W,3]), "png16" (uint16 [H,W], e.g. millimetres) or "floats" (float32
-    `shape`)."""
+    """`kind` is "jpeg" or "png" (uint8 [H,W,3]; the second keeps every value), "png16" (uint16 [H,W], e.g.
+    millimetres) or "floats" (float32 `shape`)."""
 
     kind: str
     shape: tuple[int, ...]
@@ -55,6 +55,8 @@ def features(name: str, modality: Modality):
 
     if modality.kind == "jpeg":
         value = tfds.features.Image(shape=modality.shape, encoding_format="jpeg")
+    elif modality.kind == "png":
+        value = tfds.features.Image(shape=modality.shape, encoding_format="png")
     elif modality.kind == "png16":
         value = tfds.features.Image(shape=(*modality.shape, 1), dtype=np.uint16, encoding_format="png")
     else:

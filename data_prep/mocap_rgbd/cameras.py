@@ -39,6 +39,11 @@ class Camera:
         xyz = (points - self.eye) @ self.rotation.T
         return xyz, self.focal * xyz[..., :2] / xyz[..., 2:] + (self.size - 1) / 2
 
+    def pixels(self, points: np.ndarray) -> np.ndarray:
+        """For each point [N,3], the number of the pixel it falls on; outside the picture, of one on its border."""
+        u, v = np.clip(np.round(self.project(points)[1]), 0, self.size - 1).astype(int).T
+        return v * self.size + u
+
     def rays(self, supersample: int) -> np.ndarray:
         """World directions [S,S,3] with unit depth along the optical axis, S = size * supersample."""
         side = self.size * supersample

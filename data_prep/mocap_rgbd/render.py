@@ -9,6 +9,7 @@ import numpy as np
 
 from data_prep.mocap_rgbd import cameras, motion, noise, performers, scene
 from data_prep.mocap_rgbd.body import Body
+from data_prep.mocap_rgbd.canvas import Canvas
 from data_prep.mocap_rgbd.presets import Preset
 
 _SKIN = 0.15  # metres from a joint to the skin, at most
@@ -106,13 +107,13 @@ def _act(rng: np.random.Generator, body: Body, preset: Preset, seed: int, what: 
     shadows = []
     for t in range(preset.frames):
         body.pose(poses, t)
-        shadows.append(_blur(body.silhouette(lamp)).ravel())
+        shadows.append(blur(body.silhouette(lamp)).ravel())
     # Not the very lowest: varied poses push a foot through the floor now and then, and all else would float.
     floor = np.quantile(joints[..., 1].min(axis=1), 0.1) - _SOLE * who.scale
     return _Acted(who, poses, joints, frames, floor, light, lamp, shadows)
 
 
-def _blur(picture: np.ndarray) -> np.ndarray:
+def blur(picture: np.ndarray) -> np.ndarray:
     """A penumbra: means over 3 * 3 pixels."""
     for axis in (0, 1):
         picture = (np.roll(picture, 1, axis) + picture + np.roll(picture, -1, axis)) / 3
@@ -133,41 +134,17 @@ def _record(rng, body: Body, preset: Preset, seed: int, acted: _Acted, what: Per
     base = performers.clothes(rng, acted.who, palette, rng.uniform(*difficulty.camouflage))
     clothing = scene.texture(rng, base, difficulty.clothing_amplitude / 2, difficulty.clothing_wavelength, waves=4)
     gain = rng.uniform(*difficulty.exposure) * rng.uniform(0.9, 1.1, 3)
-    darkened = _pixels(acted.lamp, room.points)
-    rays = camera.rays(step).reshape(-1, 3)
-    # The pixel of the recording that each of the finer pixels of the body's picture lies in.
-    coarse = (np.arange(size * step) // step)[:, None] * size + np.arange(size * step) // step
-    coarse = coarse.ravel()
-    # Depth is one reading, not a mean: that of the first finer pixel.
-    first = np.zeros((size * step, size * step), bool)
-    first[::step, ::step] = True
-    first = first.ravel()
+    darkened = acted.lamp.pixels(room.points)
+    canvas = Canvas(camera, step, room)
     rgb, depth = [], []
     for t in range(preset.frames):
         body.pose(acted.poses, t)
-        seen = body.draw(camera, step, acted.joints[t], acted.light, ambient)
-        front = seen.depth < room.depth[coarse[seen.pixel]]
-        pixel, metres, link = seen.pixel[front], seen.depth[front], seen.link[front]
-        points = camera.eye + rays[pixel] * metres[:, None]
-        local = np.einsum("nk,nkj->nj", points - acted.joints[t, link], acted.frames[t, link])
-        colour = clothing(link, local) * seen.shading[front, None]
-        place = coarse[pixel]
-        share = np.bincount(place, minlength=size * size)[:, None] / step**2
-        total = [np.bincount(place, colour[:, c], minlength=size * size) for c in range(3)]
+        seen, points = canvas.visible(body.draw(camera, step, acted.joints[t], acted.light, ambient))
+        local = np.einsum("nk,nkj->nj", points - acted.joints[t, seen.link], acted.frames[t, seen.link])
+        colour = clothing(seen.link, local) * seen.shading[:, None]
         behind = room.lit * (1 - shade * acted.shadows[t][darkened])[:, None]
-        image = behind * (1 - share) + np.stack(total, axis=-1) / step**2
-        rgb.append(noise.sense_rgb(rng, image.reshape(size, size, 3), gain, difficulty))
-        distance, cosine = room.depth.copy(), room.cosine.copy()
-        own = first[pixel]
-        distance[place[own]], cosine[place[own]] = metres[own], 1.0
-        planes = distance.reshape(size, size), cosine.reshape(size, size)
+        image, *planes = canvas.merge(seen, colour, behind)
+        rgb.append(noise.sense_rgb(rng, image, gain, difficulty))
         depth.append(noise.sense_depth(rng, *planes, preset.depth_noise))
     joints = np.concatenate(camera.project(acted.joints), axis=-1).astype(np.float32)
     return Clip(what.clip_id(number), np.stack(rgb), np.stack(depth), joints)
-
-
-def _pixels(camera: cameras.Camera, points: np.ndarray) -> np.ndarray:
-    """For each point [N,3], the number of the pixel it falls on; outside the picture, of one on its
-    border."""
-    u, v = np.clip(np.round(camera.project(points)[1]), 0, camera.size - 1).astype(int).T
-    return v * camera.size + u

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from data_prep import crops, media, writer
+from data_prep import crops, media, trees, writer
 from data_prep.convert import Clip, Raw, Reading, pair
 from data_prep.ntu import alignment, names, skeleton
 from data_prep.ntu.alignment import DEPTH_SIZE, RGB_SIZE
@@ -52,10 +52,8 @@ def scan(root: pathlib.Path, *, name: str, size: int = 256, modalities: Sequence
       UsageError: PyAV is needed and missing, or `root` lacks the folders of a modality that is named.
       DataError: there are no samples.
     """
-    if not root.is_dir():
-        raise UsageError(f"{root} is not a folder; unpack archives first")
-    root = root.resolve()
-    folders = {what: _folders(root, known) for what, known in _FOLDERS.items()}
+    root = trees.root(root)
+    folders = {what: trees.folders(root, known) for what, known in _FOLDERS.items()}
     stored = _modalities(root, folders, modalities, size)
     if {"rgb", "infrared"} & set(stored):
         media.require_pyav()
@@ -174,15 +172,6 @@ def _modalities(
             f"no samples in {root}: it needs {_FOLDERS['rgb'][0]} or {' or '.join(_FOLDERS['depth'])} in it"
         )
     return {name: kinds[name] for name in kinds if name in chosen}
-
-
-def _folders(root: pathlib.Path, known: Sequence[str]) -> list[pathlib.Path]:
-    """All folders of the first of these names that there is, in `root` or one folder deeper."""
-    for name in known:
-        found = [path for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_dir()]
-        if found:
-            return found
-    return []
 
 
 def _entries(folder: pathlib.Path, what: str) -> list[tuple[str, pathlib.Path]]:

@@ -62,7 +62,7 @@ class Sample(NamedTuple):
 
 def parse(name: str) -> Sample | None:
     """The sample of a file or folder name that starts with one, else None."""
-    found = re.match(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(?![0-9A-Za-z])", name)
+    found = re.match(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(?![0-9A-Za-z])", name, re.ASCII)
     return Sample(*map(int, found.groups())) if found else None
 
 

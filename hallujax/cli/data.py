@@ -3,11 +3,13 @@
 import argparse
 import importlib
 import pathlib
+import shlex
 from collections.abc import Sequence
 
 from hallujax.errors import UsageError
 
-DATASETS = ("mocap_rgbd", "folder", "ntu_rgbd60", "ntu_rgbd120")
+RENDERED = ("mocap_rgbd", "rgbd_objects")
+DATASETS = (*RENDERED, "folder", "ntu_rgbd60", "ntu_rgbd120", "nw_ucla", "uwa3dii", "nyud_objects")
 
 
 def add(command) -> None:
@@ -16,12 +18,13 @@ def add(command) -> None:
     sub.add_argument("dataset", choices=DATASETS)
     sub.add_argument("--out", type=pathlib.Path, required=True, help="the dataset becomes a folder in this one")
     sub.add_argument("--workers", type=int, help="processes (as many as cores)")
-    sub.add_argument("--preset", default="standard", help="mocap_rgbd: tiny, quick, standard or full (%(default)s)")
-    sub.add_argument("--seed", type=int, default=0, help="mocap_rgbd: of everything random (%(default)s)")
+    sub.add_argument("--preset", default="standard", help="rendered sets: tiny, quick, standard, full (%(default)s)")
+    sub.add_argument("--seed", type=int, default=0, help="rendered sets: of everything random (%(default)s)")
     sub.add_argument("--raw", type=pathlib.Path, help="all others: folder of the raw files")
     sub.add_argument("--size", type=int, default=256, help="all others: pixels a side (%(default)s)")
     sub.add_argument("--modalities", default="", help="all others: that every clip must have, as rgb,depth")
     sub.add_argument("--strict", action="store_true", help="all others: write nothing if a clip is refused")
+    sub.add_argument("--beam", metavar="FLAGS", help="all others: on Apache Beam, as --beam='--runner=DirectRunner'")
 
     sub = command("inspect", _inspect, "say what is in a prepared dataset, what looks wrong, and show some clips")
     sub.add_argument("directory", type=pathlib.Path, help="a dataset's folder, or one that holds datasets")
@@ -30,8 +33,8 @@ def add(command) -> None:
 
 def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> None:
     del rest
-    if options.dataset == "mocap_rgbd":
-        prepare = importlib.import_module("data_prep.mocap_rgbd").prepare
+    if options.dataset in RENDERED:
+        prepare = importlib.import_module(f"data_prep.{options.dataset}").prepare
         prepare(options.out, preset=options.preset, seed=options.seed, workers=options.workers)
         return
     if options.raw is None:
@@ -44,6 +47,7 @@ def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> None:
         modalities=tuple(filter(None, options.modalities.split(","))),
         workers=options.workers,
         strict=options.strict,
+        beam_flags=None if options.beam is None else shlex.split(options.beam),
     )
 
 

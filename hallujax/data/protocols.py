@@ -3,11 +3,15 @@ more."""
 
 import functools
 import hashlib
+import itertools
+from collections.abc import Callable
 
 import numpy as np
 
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import UsageError
+
+Protocol = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def split(dataset: PreparedDataset, protocol: str) -> dict[str, np.ndarray]:
@@ -23,27 +27,27 @@ def split(dataset: PreparedDataset, protocol: str) -> dict[str, np.ndarray]:
     return {part: np.flatnonzero(mask) for part, mask in masks.items()}
 
 
-def _mocap_performers(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Performers who are not tested, 60 % of them, and those of them kept for validation: one, or two of ten
-    or more."""
+def _rendered_performers(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Performers (or objects) who are not tested, 60 % of them, and those of them kept for validation: one, or two
+    of ten or more."""
     everyone = np.unique(index["subject"])
     development = everyone[: round(0.6 * len(everyone))]
     return development, development[-(2 if len(development) >= 10 else 1) :]
 
 
-def _mocap_cross_subject(index: np.ndarray) -> dict[str, np.ndarray]:
+def _rendered_cross_subject(index: np.ndarray) -> dict[str, np.ndarray]:
     """The first 60 % of the performers train, except the last one or two of them, who validate; the others
     test."""
-    development, held = _mocap_performers(index)
+    development, held = _rendered_performers(index)
     inside, validation = np.isin(index["subject"], development), np.isin(index["subject"], held)
     return {"train": inside & ~validation, "validation": validation, "test": ~inside}
 
 
-def _mocap_cross_view(index: np.ndarray) -> dict[str, np.ndarray]:
+def _rendered_cross_view(index: np.ndarray) -> dict[str, np.ndarray]:
     """Cameras 2 and 3 train, camera 1, between them, tests (as in NTU RGB+D); one or two performers
     validate."""
     tested = index["camera"] == 1
-    validation = ~tested & np.isin(index["subject"], _mocap_performers(index)[1])
+    validation = ~tested & np.isin(index["subject"], _rendered_performers(index)[1])
     return {"train": ~tested & ~validation, "validation": validation, "test": tested}
 
 
@@ -118,19 +122,57 @@ def _ntu_cross_setup(index: np.ndarray) -> dict[str, np.ndarray]:
     return _with_5_percent(index, index["setup"] % 2 == 0)
 
 
-def _with_5_percent(index: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
-    """The 5 % (rounded down, at least one of two) of each class that come first by `_ranks` validate."""
+def _views(index: np.ndarray, train: tuple[int, ...], test: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Some cameras train, others test; 5 % of each class's training part validate, a performance's views together."""
+    parts = _with_5_percent(index, np.isin(index["camera"], train), _performances(index))
+    return parts | {"test": np.isin(index["camera"], test)}
+
+
+def _one_subject_out(index: np.ndarray, subject: int) -> dict[str, np.ndarray]:
+    """A subject tests, the others train; validation as in `_views`."""
+    return _with_5_percent(index, index["subject"] != subject, _performances(index))
+
+
+def _performances(index: np.ndarray) -> np.ndarray:
+    """A key for what was done once, however many cameras saw it."""
+    columns = ("label", "subject", "repetition")
+    return np.array(["-".join(str(row[c]) for c in columns).encode() for row in index], "S32")
+
+
+def _official(index: np.ndarray) -> dict[str, np.ndarray]:
+    """The parts that the set comes in; 5 % of each class's training part validate."""
+    parts = _with_5_percent(index, index["split"] == b"train")
+    return parts | {"test": index["split"] == b"test"}
+
+
+def _with_5_percent(index: np.ndarray, inside: np.ndarray, units: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The 5 % (rounded down, at least one of two) of each class that come first by `_ranks` validate.
+
+    `units` says which clips stay together; every clip is one of its own without it.
+    """
+    units = index["clip"] if units is None else units
     validation = np.zeros(len(index), bool)
     for label in np.unique(index["label"]):
         rows = np.flatnonzero(inside & (index["label"] == label))
-        held = max(int(0.05 * len(rows)), min(1, len(rows) - 1), 0)
-        validation[rows[np.argsort(_ranks(index["clip"][rows]))[:held]]] = True
+        present = np.unique(units[rows])
+        held = max(int(0.05 * len(present)), min(1, len(present) - 1), 0)
+        validation[rows[np.isin(units[rows], present[np.argsort(_ranks(present))[:held]])]] = True
     return {"train": inside & ~validation, "validation": validation, "test": ~inside}
 
 
-PROTOCOLS = {
+def _view_protocols(views: range) -> dict[str, Protocol]:
+    """`cross_view_AB_C` for all pairs of views and one more."""
+    return {
+        f"cross_view_{a}{b}_{c}": functools.partial(_views, train=(a, b), test=(c,))
+        for a, b in itertools.combinations(views, 2)
+        for c in views
+        if c not in (a, b)
+    }
+
+
+PROTOCOLS: dict[str, dict[str, Protocol]] = {
     "folder": {"own": _own},
-    "mocap_rgbd": {"cross_subject": _mocap_cross_subject, "cross_view": _mocap_cross_view},
+    "mocap_rgbd": {"cross_subject": _rendered_cross_subject, "cross_view": _rendered_cross_view},
     "ntu_rgbd60": {
         "cross_subject": functools.partial(_ntu_cross_subject, subjects=NTU60_SUBJECTS),
         "cross_subject_5_percent": functools.partial(_ntu_cross_subject_5_percent, subjects=NTU60_SUBJECTS),
@@ -141,4 +183,18 @@ PROTOCOLS = {
         "cross_subject_5_percent": functools.partial(_ntu_cross_subject_5_percent, subjects=NTU120_SUBJECTS),
         "cross_setup": _ntu_cross_setup,
     },
+    "nw_ucla": {
+        "cross_view": functools.partial(_views, train=(1, 2), test=(3,)),
+        "cross_subject": functools.partial(_one_subject_out, subject=10),
+        **_view_protocols(range(1, 4)),
+        **{f"cross_subject_{n}": functools.partial(_one_subject_out, subject=n) for n in range(1, 11)},
+    },
+    "uwa3dii": {
+        "cross_view": functools.partial(_views, train=(1, 2, 3), test=(4,)),
+        **_view_protocols(range(1, 5)),
+        "cross_view_34_12": functools.partial(_views, train=(3, 4), test=(1, 2)),
+    },
+    "nyud_objects": {"official": _official},
+    # An instance is a subject there, and a sector of the half circle in front of it a camera.
+    "rgbd_objects": {"unseen_instances": _rendered_cross_subject, "unseen_views": _rendered_cross_view},
 }

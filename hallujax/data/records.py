@@ -97,7 +97,8 @@ class PreparedDataset:
             frames: [B,T] frame numbers within each clip.
 
         Returns:
-            [B,T,...]: uint8 [H,W,3] for JPEG, uint16 [H,W] for 16-bit PNG, float32 of the modality's shape.
+            [B,T,...]: uint8 [H,W,3] for JPEG and 8-bit PNG, uint16 [H,W] for 16-bit PNG, float32 of the modality's
+            shape.
 
         Raises:
             DataError: a frame the clip does not have, or a damaged record.
@@ -194,7 +195,7 @@ class PreparedDataset:
         return f"{self.directory / shard['file']}, {modality} of clip {self.clip_id(row)}, frame {frame}"
 
 
-_DTYPES = {"jpeg": np.uint8, "png16": np.uint16, "floats": np.float32}
+_DTYPES = {"jpeg": np.uint8, "png": np.uint8, "png16": np.uint16, "floats": np.float32}
 
 
 @functools.cache

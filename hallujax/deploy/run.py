@@ -152,7 +152,7 @@ def _modalities_at_test(workdir: pathlib.Path, stage: str) -> list[str]:
 
 def _member(experiment: Experiment, name: str) -> Member:
     stage = experiment.stages[name]
-    return Member(stage=name, method=stage.method, options=stage.options, model=stage.model)
+    return Member(stage=name, method=stage.method, options=stage.options, model=stage.model, models=stage.models)
 
 
 def read_networks(folder: pathlib.Path, names: Collection[str]) -> Variables:

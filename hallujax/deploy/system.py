@@ -15,19 +15,20 @@ from hallujax.data.transforms import TransformOptions, encode
 from hallujax.errors import CheckpointError, UsageError
 from hallujax.methods import Method, build, clip_logits
 from hallujax.methods.method import Outputs
-from hallujax.models.streams import Networks, Variables, build_stream, initialize
+from hallujax.models.streams import Networks, Variables, build_streams, initialize
 
 FUSED = "fused"  # beside the streams' names: the mean of the members' clip logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
-    """One stage of a system; `method`, `options` and `model` as in `experiment.Stage`."""
+    """One stage of a system; `method`, `options`, `model` and `models` as in `experiment.Stage`."""
 
     stage: str
     method: str
     options: Mapping[str, Any]
     model: Mapping[str, Any]
+    models: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,13 +61,19 @@ class RgbSystem:
                     "only a system that needs RGB alone can be deployed"
                 )
 
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """`[T, H, W, 3]` of the frames it is given."""
+        return (self.frames, *self.frame_size, 3)
+
     @functools.cached_property
     def methods(self) -> dict[str, Method]:
         """`{stage: its method}`."""
-        return {
-            member.stage: build(member.method, build_stream(member.model, len(self.classes)), member.options)
-            for member in self.members
-        }
+        methods = {}
+        for member in self.members:
+            stream, others = build_streams(member.model, member.models, len(self.classes))
+            methods[member.stage] = build(member.method, stream, member.options, others)
+        return methods
 
     @functools.cached_property
     def shapes(self) -> Variables:
@@ -124,6 +131,16 @@ class RgbSystem:
                 raise CheckpointError(
                     f"{where}: {name} is {found[name].dtype}{list(found[name].shape)}, "
                     f"the network's is {leaf.dtype}{list(leaf.shape)}"
+                )
+
+    def check_program(self, takes: Any, gives: Any, where: str) -> None:
+        """Raises CheckpointError if a program's input or output, with a `dtype` and a `shape`, is not this system's."""
+        clips, probabilities = ("uint8", *self.clip_shape), ("float32", len(self.classes))
+        for what, found, expected in (("takes", takes, clips), ("gives", gives, probabilities)):
+            if (str(found.dtype), *found.shape[1:]) != expected:
+                shape = ", ".join(map(str, ("B", *expected[1:])))
+                raise CheckpointError(
+                    f"{where}: it {what} {found.dtype}{list(found.shape)}, config.json says {expected[0]}[{shape}]"
                 )
 
     def _modalities(self, method: Method) -> dict[str, jax.ShapeDtypeStruct]:

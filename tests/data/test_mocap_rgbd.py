@@ -60,8 +60,8 @@ def test_goes_on_behind_finished_shards(tiny, tmp_path, monkeypatch):
     receipt.parent.mkdir()
     receipt.write_text("null")
     rendered = []
-    run = engine._run
-    monkeypatch.setattr(engine, "_run", lambda *a: (rendered.extend(a[2]), run(*a))[1])
+    run = engine.processes
+    monkeypatch.setattr(engine, "processes", lambda *a: (rendered.extend(a[2]), run(*a))[1])
     assert _digests(prepare(tmp_path, preset="tiny", progress=False)) == _digests(tiny)
     assert rendered == [1]
 

@@ -1,0 +1,116 @@
+"""Renders `rgbd_objects` in parallel, one task a shard, and puts the dataset together."""
+
+import dataclasses
+import functools
+import importlib.util
+import pathlib
+
+import numpy as np
+
+from data_prep import engine, writer
+from data_prep.mocap_rgbd import cameras
+from data_prep.rgbd_objects.presets import PRESETS, VERSION, Preset
+from hallujax.errors import UsageError
+
+NAME = "rgbd_objects"
+_DESCRIPTION = (
+    "Single RGB-D images of furniture and small things, made of primitives in random proportions and meshes of "
+    "pybullet_data, in rendered rooms, with a depth sensor's noise."
+)
+_BYTES_PER_PIXEL = 2.1  # as `mocap_rgbd`
+
+
+def prepare(out, preset="quick", seed=0, workers=None, progress=True) -> pathlib.Path:
+    """Renders the dataset to `out`/rgbd_objects and returns that path; as `mocap_rgbd.prepare`.
+
+    Raises:
+        UsageError: unknown preset, pybullet is missing, or another dataset is there.
+        DataError: the disk is full or has too little space, or a worker died.
+    """
+    if not isinstance(preset, Preset) and preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r} of {NAME}: one of {', '.join(PRESETS)}")
+    preset = preset if isinstance(preset, Preset) else PRESETS[preset]
+    if importlib.util.find_spec("pybullet") is None:
+        raise UsageError(f"rendering {NAME} needs pybullet: pip install 'hallujax[demo]' (Python 3.11 has wheels)")
+    if seed < 0:
+        raise UsageError(f"the seed of {NAME} must not be negative: {seed}")
+    out = pathlib.Path(out)
+    job = _job(preset, seed)
+    if engine.is_complete(out, job):
+        if progress:
+            print(f"{out / NAME}: already complete ({preset.name}, seed {seed}, {preset.images} images)")
+        return out / NAME
+    return engine.write(out, job, workers, progress)
+
+
+def _job(preset: Preset, seed: int) -> engine.Job:
+    identity = {"version": VERSION, "seed": seed, **dataclasses.asdict(preset)}
+    info = {
+        "version": VERSION,
+        "preset": preset.name,
+        "seed": seed,
+        "identity": identity,
+        "classes": list(preset.classes),
+        "frame_size": [preset.size, preset.size],
+        "depth_range_mm": [0, int(1000 * preset.depth_noise.maximum)],
+        "intrinsics": cameras.intrinsics(preset.size),
+    }
+
+    def finish(directory: pathlib.Path, target: pathlib.Path, results: list) -> None:
+        del results  # all is known beforehand
+        engine.clean(directory)
+        modalities = _modalities(preset)
+        writer.finish(directory, target, NAME, modalities, preset.shards, _index(preset), info, _DESCRIPTION)
+
+    return engine.Job(
+        name=NAME,
+        title=f"{NAME} {preset.name}, seed {seed}",
+        identity=identity,
+        modalities=_modalities(preset),
+        tasks=[functools.partial(_render_shard, preset=preset, seed=seed)] * preset.shards,
+        clips=[len(mine) * preset.views for mine in _shares(preset)],
+        estimated_bytes=int(preset.images * preset.size**2 * _BYTES_PER_PIXEL),
+        finish=finish,
+    )
+
+
+def _shares(preset: Preset) -> list[np.ndarray]:
+    """The numbers of the objects of each shard."""
+    return np.array_split(np.arange(preset.objects), preset.shards)
+
+
+def _modalities(preset: Preset) -> dict[str, writer.Modality]:
+    side = (preset.size, preset.size)
+    return {"rgb": writer.Modality("jpeg", (*side, 3)), "depth": writer.Modality("png16", side)}
+
+
+def _things(preset: Preset) -> list:
+    """All objects in the order of the dataset; each gives one image a view."""
+    from data_prep.rgbd_objects.render import Thing
+
+    return [Thing(label, n) for n in range(1, preset.instances + 1) for label in range(len(preset.classes))]
+
+
+def _index(preset: Preset) -> np.ndarray:
+    """`subject` is the instance, `camera` the view's sector."""
+    index = writer.clip_index(_modalities(preset), preset.images)
+    rows = [(thing, view) for thing in _things(preset) for view in range(1, preset.views + 1)]
+    for row, (thing, view) in zip(index, rows, strict=True):
+        row["clip"] = thing.clip_id(preset, view)
+        row["label"], row["subject"], row["camera"] = thing.label, thing.instance, view
+    for name in _modalities(preset):
+        index[f"{name}_length"] = 1
+        index[f"{name}_first"] = np.arange(preset.images)
+    return index
+
+
+def _render_shard(directory: pathlib.Path, shard: int, *, preset: Preset, seed: int) -> None:
+    """Renders and writes one shard."""
+    from data_prep.mocap_rgbd.world import World
+    from data_prep.rgbd_objects.render import render
+
+    everything = _things(preset)
+    with World() as world:
+        images = (image for n in _shares(preset)[shard] for image in render(world, preset, seed, everything[n]))
+        records = ((image.clip, {"rgb": image.rgb, "depth": image.depth}) for image in images)
+        writer.write_shard(directory, NAME, _modalities(preset), shard, preset.shards, records)
