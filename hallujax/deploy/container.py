@@ -1,8 +1,8 @@
 """Clips from encoded files, through PyAV: every frame of a short one, by seeking of a long one.
 
 A short file is decoded twice, once to learn how many frames it has and when each appears (neither headers nor packets
-are to be trusted with that), and once for the frames that are wanted. A file of more than EXACT packets is believed
-what these say: it is read once without decoding, and then decoded from the last key frame before each frame that is
+are to be trusted with that), and once for the frames that are wanted. A file of more packets or pixels is believed what
+its packets say: it is read once without decoding, and then decoded from the last key frame before each frame that is
 wanted. At any length, only frames that are wanted are ever kept.
 """
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from hallujax.errors import DataError, UsageError
 
-EXACT = 2000  # packets: 80 seconds of 25 frames each
+EXACT = 2000  # packets that a short file has at most: 80 seconds of 25 frames each
+EXACT_PIXELS = 2**31  # and pixels, over all frames: 40 seconds of 1920x1080
 MAX_PIXELS = 2**26  # a frame: twice 8K
 # FFmpeg would also show a text file as a film of its letters, and a playlist would have it open other files.
 CONTAINERS = (
@@ -50,8 +51,10 @@ class VideoFile:
                     if packet.is_keyframe:
                         keys.append(packet.pts)
             tick = float(stream.time_base or 0)
+            pixels_in_all = len(shown) * stream.codec_context.width * stream.codec_context.height
         self._pts = self._keys = None  # of a file that is not decoded as a whole
-        if len(shown) > EXACT and tick > 0 and None not in shown:
+        long = len(shown) > EXACT or pixels_in_all > EXACT_PIXELS
+        if long and tick > 0 and None not in shown and keys:
             self._pts, self._keys = np.sort(np.array(shown, np.int64)), np.sort(np.array(keys, np.int64))
             times, last = (self._pts - self._pts[0]) * tick, 0.0
         else:

@@ -13,7 +13,7 @@ from hallujax.evaluation import comparison, figures
 from hallujax.evaluation.evaluate import Predictions
 from hallujax.evaluation.runs import Row, Run
 
-SHOWN = 3  # of those fixed, and of those broken
+SHOWN = 4  # of those fixed, and of those broken
 FRAMES = 5  # of a clip, where the run does not say
 
 

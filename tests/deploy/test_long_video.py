@@ -37,6 +37,14 @@ def test_sought_frames_are_the_counted_ones(tmp_path, monkeypatch, name, encoder
             np.testing.assert_array_equal(one, other)
 
 
+def test_few_but_large_frames_are_sought_too(tmp_path, monkeypatch, decoded):
+    path = write_video(tmp_path / "clip.mkv", pictures(60), codec="ffv1", pixels="bgr0", options={"g": "1"})
+    monkeypatch.setattr(container, "EXACT_PIXELS", 60 * 24 * 32 - 1)
+    (found,) = open_clip(path).frames([59])
+    np.testing.assert_array_equal(found, pictures(60)[59])
+    assert len(decoded) < 10
+
+
 def write_three_hours(path):
     """54,000 frames of 5 a second, from the 50 that are encoded; each hundredth is brighter."""
     dark, bright = np.full((50, 32, 32, 3), 60, np.uint8), np.full((50, 32, 32, 3), 180, np.uint8)

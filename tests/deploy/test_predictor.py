@@ -1,8 +1,10 @@
 """A run's RGB side predicts what evaluation predicted, from arrays, folders and video files."""
 
 import json
+import os
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 import hallujax
 from hallujax.cli import main
 from hallujax.data.records import PreparedDataset
+from hallujax.deploy.command import predict_files
 from hallujax.deploy.predictor import Predictor, _frames_between, _windows
 from hallujax.deploy.system import flatten
 from hallujax.errors import CheckpointError, DataError, UsageError
@@ -245,6 +248,26 @@ def test_names_and_classes_must_agree_and_scores_be_numbers(trained, tmp_path):
         predictor = Predictor(system, lambda clips, scores=scores: {"fused": scores})
         with pytest.raises(CheckpointError, match=message):
             predictor(pictures(4))
+
+
+def test_a_bar_on_a_terminal_and_nowhere_else(predictor, tmp_path, monkeypatch, capsys):
+    files = []
+    for i in range(3):
+        files.append(tmp_path / f"{i}.npy")
+        np.save(files[-1], pictures(4))
+    said = {key: None for key in ("window", "hop", "save", "depth")} | {"top": 1, "as_json": False}
+    assert predict_files(predictor, files, **said) == 0
+    expected = capsys.readouterr()
+    assert len(expected.out.splitlines()) == 3 * 4 and not expected.err
+    ours, its = os.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", os.fdopen(its, "w"))
+    assert predict_files(predictor, files, **said) == 0
+    sys.stderr.close()
+    drawn = os.read(ours, 2**16).decode()
+    os.close(ours)
+    assert "3/3" in drawn and ".npy" not in drawn
+    assert capsys.readouterr().out == expected.out
 
 
 def test_a_clip_of_a_million_windows_is_refused(predictor):

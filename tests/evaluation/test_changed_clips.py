@@ -36,8 +36,8 @@ def test_counts_are_those_of_the_predictions(tmp_path):
 
 def test_different_classes_come_first():
     labels = np.array([0, 0, 0, 1, 0, 2, 1, 2])
-    assert _spread(labels, np.array([0, 1, 2, 3, 5, 6])) == [0, 3, 5]
-    assert _spread(labels, np.array([1, 2, 4, 6])) == [1, 6, 2]
+    assert _spread(labels, np.array([0, 1, 2, 3, 5, 6])) == [0, 3, 5, 1]
+    assert _spread(labels, np.array([1, 2, 4, 6])) == [1, 6, 2, 4]
     assert _spread(labels, np.array([], int)) == []
 
 
@@ -58,8 +58,8 @@ def test_maps_of_a_real_run(trained, tiny, tmp_path):
             Predictions(kept.clip, kept.label, logits).save(stage / f"predictions_{part}.npz")
     found = changed_clips(runs.read_run(tmp_path / "run"), PreparedDataset.open(tiny))
     assert found["names"] == ("RGB", "Hallucination (step 3)") and found["reason"] is None
-    assert found["counts"] == {"fixed": 24, "broken": 0} and len(found["fixed"]) == 3
-    assert len({clip["class"] for clip in found["fixed"]}) == 3
+    assert found["counts"] == {"fixed": 24, "broken": 0} and len(found["fixed"]) == 4
+    assert len({clip["class"] for clip in found["fixed"]}) == 4
     for clip in found["fixed"]:
         streams = [[one["stream"] for one in model["maps"]] for model in clip["models"]]
         assert streams == [["rgb"], ["hallucination"]]
