@@ -33,9 +33,9 @@ def runner(flags: Sequence[str]) -> engine.Runner:
     except ImportError as error:
         raise UsageError("--beam needs Apache Beam: pip install 'hallujax[beam]'") from error
     options = PipelineOptions(list(flags))
-    known = options.get_all_options(drop_default=True)
+    known = options.get_all_options()
     if unread := [flag for flag in flags if flag.lstrip("-").partition("=")[0].replace("-", "_") not in known]:
-        raise UsageError(f"--beam: {unread[0]} is no option of Beam's, or says nothing; give them as --name=value")
+        raise UsageError(f"--beam: {unread[0]} is no option of Beam's; give them as --name=value")
     if options.view_as(StandardOptions).streaming:
         raise UsageError("--beam: a conversion is no stream")
     return functools.partial(_run, flags=tuple(flags))

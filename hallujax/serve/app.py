@@ -150,10 +150,10 @@ class Server:
             ready = time.monotonic()
             frames = batch["rgb"][0]
             timed = await self.batcher(frames)
+            timing = self._timing(started, 0.0, ready - started, timed)
             depth = await self.batcher.run(self.benchmark.clean_depth, batch["depth"][0])
             found = await self.batcher.run(self.failing.compare, batch) if self.failing else None
         sampled = schema.Sampled(seconds=None, length=self.benchmark.length(clip), times=self.benchmark.sampled(clip))
-        timing = self._timing(started, 0.0, ready - started, timed)
         return schema.BenchmarkClip(
             name=clip.name,
             label=clip.label,

@@ -24,7 +24,7 @@ import av
 import numpy as np
 
 from hallujax.data.clips import uniform_frames
-from hallujax.deploy.container import CONTAINERS, MAX_PIXELS, VideoFile, one_line
+from hallujax.deploy.container import CONTAINERS, VideoFile, one_line
 from hallujax.deploy.video import fit
 from hallujax.errors import DataError
 
@@ -60,7 +60,7 @@ class Upload(VideoFile):
     def _opened(self) -> Iterator[tuple[Any, Any]]:
         """As in VideoFile; whatever else a container refers to, there is no protocol to open it with."""
         self._file.seek(0)
-        bound = {"max_pixels": str(MAX_PIXELS)}
+        bound = {"max_pixels": str(self._settings.frame_pixels)}  # FFmpeg itself decodes no larger frame
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", **bound}
         try:
             container = av.open(self._file, options=options, metadata_errors="replace")
@@ -85,11 +85,10 @@ class Upload(VideoFile):
                 raise DataError(f"this video is damaged ({one_line(error)})") from error
 
     def _check_size(self, picture: Any) -> None:
-        if picture.width * picture.height > self._settings.frame_pixels:
-            raise DataError(
-                f"frames of {picture.width}x{picture.height} pixels are too large; "
-                f"this server takes {self._settings.frame_pixels / 1e6:.1f} megapixels"
-            )
+        most, pixels = self._settings.frame_pixels, picture.width * picture.height
+        if not 0 < pixels <= most:
+            size = f"{picture.width}x{picture.height} pixels" if pixels else "a size that is unknown or too large"
+            raise DataError(f"frames of {size}; this server takes up to {most / 1e6:.1f} megapixels")
 
     def _check_length(self, seconds: float) -> None:
         if seconds > self._settings.clip_seconds:

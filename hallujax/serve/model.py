@@ -56,7 +56,7 @@ class Model:
             logits = Bound(trained.system, trained.variables)
         self.has_maps = isinstance(logits, Bound)
         self._variables = logits.variables if isinstance(logits, Bound) else None
-        self._step = jax.jit(self._explained if self.has_maps else lambda _, rgb: (logits(rgb), {}))
+        self._step = jax.jit(self._explained) if self.has_maps else lambda _, rgb: (logits(rgb), {})
         self._sizes = [1]
         while self._sizes[-1] < max_batch:
             self._sizes.append(min(2 * self._sizes[-1], max_batch))

@@ -69,6 +69,8 @@ def train_stage(
         console.say(f"  {line}")
     state = initial_state(params, batch_stats, method.players, optimizers)
     recorder = Recorder(directory, stage, jax.device_put(state, replicated(mesh)))
+    for line in recorder.noticed:
+        console.say(f"  {line}")
     if recorder.step:
         console.say(f"  continued after {recorder.step} of {steps} steps")
     console.skip(recorder.step * stage.batch_size)

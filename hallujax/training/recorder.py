@@ -46,6 +46,7 @@ class Recorder:
         self._stage, self._checkpoints = stage, Checkpoints(directory / "checkpoints")
         restored = self._checkpoints.restore(state)
         self.state, progress = restored or (state, {})
+        self.noticed = list(self._checkpoints.noticed)  # lines for the user
         self.progress = Progress(**progress)
         self.step = int(self.state.step)
         self._checkpoints.forget_best_after(self.progress.best_step)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pathlib
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import jax
 import numpy as np
+import onnx
 import pytest
 from encoded import pictures
 from safetensors.numpy import load_file
@@ -19,7 +21,7 @@ from hallujax.deploy import export
 from hallujax.deploy.card import PRECISIONS as PRECISION_WORDS
 from hallujax.deploy.export import MODEL_FILES, PRECISIONS, write_export
 from hallujax.deploy.run import read_run
-from hallujax.deploy.weights import fold_batch_norm
+from hallujax.deploy.weights import HALVES, fold_batch_norm
 from hallujax.errors import CheckpointError, UsageError
 from hallujax.models import VideoResNet
 from hallujax.models.discriminator import Discriminator
@@ -61,15 +63,25 @@ def test_no_other_modality_is_inside(exported):
         assert not [name for name in names if "depth" in name or "discriminator" in name]
 
 
+def classifier(trained, stage, network):
+    """The kernel before a network's logits, which folding leaves alone."""
+    checkpoints = Checkpoints(trained / stage / "checkpoints")
+    variables = checkpoints.restore_best(networks=[network])
+    checkpoints.close()
+    return np.asarray(variables["params"][network]["logits"]["kernel"])
+
+
+def model_file(folder):
+    (file,) = (folder / name for name in MODEL_FILES.values() if (folder / name).exists())
+    return file.read_bytes()
+
+
 def test_not_a_byte_of_depth_is_inside(exported, trained):
-    (written,) = (exported / name for name in MODEL_FILES.values() if (exported / name).exists())
-    networks = {("step4", "rgb"): True, ("step4", "hallucination"): True}
-    networks |= {("hallucination", "depth"): False, ("depth", "depth"): False}
-    for (stage, network), inside in networks.items():
-        checkpoints = Checkpoints(trained / stage / "checkpoints")
-        classifier = checkpoints.restore_best(networks=[network])["params"][network]["logits"]["kernel"]
-        checkpoints.close()
-        assert (np.asarray(classifier).tobytes() in written.read_bytes()) == inside, (stage, network)
+    written = model_file(exported)
+    for stage, network in (("step4", "rgb"), ("step4", "hallucination")):
+        assert classifier(trained, stage, network).tobytes() in written
+    for stage, network in (("hallucination", "depth"), ("depth", "depth")):
+        assert classifier(trained, stage, network).tobytes() not in written
 
 
 def test_an_admd_export_holds_the_student_alone(trained, tmp_path):
@@ -112,6 +124,20 @@ print(hallujax.load(sys.argv[1])(numpy.zeros((5, 40, 50, 3), numpy.uint8)).label
     run = [sys.executable, "-c", program, str(exported)]
     label = subprocess.run(run, check=True, capture_output=True, text=True, timeout=300).stdout.strip()
     assert label in hallujax.load(exported).classes
+
+
+def test_the_documentation_runs(trained, tmp_path):
+    for to, precision in (("safetensors", "fp32"), ("stablehlo", "fp32"), ("onnx", "fp16")):
+        write_export(read_run(trained, STEP4), to, tmp_path / "exports" / to, precision)
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    run = subprocess.run(
+        [sys.executable, "-c", "\n".join(snippets)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    *tops, stablehlo, onnx_label = run.stdout.split("\n")[:-1]
+    classes = hallujax.load(tmp_path / "exports" / "onnx").classes
+    assert len(snippets) == 3 and len(tops) == 3 and {stablehlo, onnx_label} <= set(classes)
 
 
 def test_the_card_says_what_the_run_says(exported, trained):
@@ -174,19 +200,20 @@ def test_a_program_of_other_clips_is_refused(exported, tmp_path):
             assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("to", "precision"), [(to, p) for to, all_of_it in PRECISIONS.items() for p in all_of_it[1:]])
+@pytest.mark.parametrize(("to", "precision"), [(to, low) for to, each in PRECISIONS.items() for low in each[1:]])
 def test_lower_precision_is_smaller_and_close(trained, expected, tmp_path, to, precision):
-    run = read_run(trained, STEP4)
-    write_export(run, to, tmp_path / "full")
-    write_export(run, to, tmp_path / "low", precision)
-    found = list(hallujax.load(tmp_path / "low").predict_many(CLIPS))
-    bound = {"bf16": 2e-2, "fp16": 2e-3, "int8": 5e-2}[precision]
-    difference = np.abs(np.array([p.probabilities for p in found]) - [p.probabilities for p in expected])
-    assert 1e-7 < difference.max() < bound
-    full, low = ((tmp_path / name / MODEL_FILES[to]).stat().st_size for name in ("full", "low"))
-    weights = sum(leaf.size for leaf in jax.tree.leaves(run.variables) if leaf.ndim > 1)
-    assert full - low > 1.5 * weights, "two of four bytes; of int8 three, less what its own nodes take"
-    assert f"precision: {PRECISION_WORDS[precision]}" in (tmp_path / "low" / "MODEL_CARD.md").read_text()
+    out, whole = tmp_path / "export", classifier(trained, "step4", "rgb")
+    write_export(read_run(trained, STEP4), to, out, precision)
+    found = [prediction.probabilities for prediction in hallujax.load(out).predict_many(CLIPS)]
+    difference = np.abs(np.array(found) - [run.probabilities for run in expected]).max()
+    assert 1e-7 < difference < {"bf16": 2e-2, "fp16": 2e-3, "int8": 5e-2}[precision]
+    assert whole.tobytes() not in model_file(out)
+    if precision == "int8":
+        kernels = {t.data_type for t in onnx.load(out / "model.onnx").graph.initializer if "kernel_quantized" in t.name}
+        assert kernels == {onnx.TensorProto.UINT8}
+    else:
+        assert whole.astype(HALVES[precision]).tobytes() in model_file(out)
+    assert f"precision: {PRECISION_WORDS[precision]}" in (out / "MODEL_CARD.md").read_text()
 
 
 def test_a_precision_that_a_format_has_not_is_refused(trained, tmp_path, capsys):

@@ -36,7 +36,8 @@ def test_what_is_no_video(server, tmp_path):
 
 
 def test_videos_beyond_the_limits(server, tmp_path):
-    refused(server, repeated(4320, 7680, 1), 422, "7680x4320")
+    refused(server, repeated(4320, 7680, 1), 422, "too large; this server takes up to 9.4 megapixels")
+    refused(server, encode(noise(0, 1, 2400, 4100), "webm", "libvpx", "yuv420p"), 422, "4100x2400 pixels")
     refused(server, repeated(16, 16, 2, milliseconds=3 * 3600 * 1000), 422, "too long")
     whole = write_video(tmp_path / "clip.mp4", noise(0, 40), codec="mpeg4", pixels="yuv420p").read_bytes()
     refused(server, whole[: len(whole) * 2 // 3], 422, "damaged")

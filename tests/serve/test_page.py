@@ -76,6 +76,10 @@ def test_errors_are_said_and_gone_with_the_next_clip(server, tmp_path):
         until(page, "!document.querySelector('#error').hidden")
         assert text(page, "#error") == "This is not a video that FFmpeg can read"
         assert page.evaluate("document.querySelector('#result').hidden")
+        page.choose_file("#file", tmp_path / "clip.mov")
+        until(page, "!document.querySelector('#result').hidden")
+        page.choose_file("#file", tmp_path / "notes.mp4")
+        until(page, "document.querySelector('#result').hidden")
 
 
 def test_a_benchmark_clip_and_its_failing_depth(server):
@@ -101,7 +105,7 @@ def test_a_benchmark_clip_and_its_failing_depth(server):
             seen.add(page.evaluate("document.querySelector('#strip').src"))
             page.press("ArrowRight", 39)
         assert len(seen) == len(sweep["levels"]), "each level has its own depth"
-        assert page.evaluate("document.querySelectorAll('#sweep polyline').length") == 4
+        assert page.evaluate("document.querySelectorAll('#sweep polyline').length") == 5
         points = 2 * sweep["calibrated_on"] + 4
         assert page.evaluate("document.querySelectorAll('#cloud circle').length") == points
         page.evaluate("document.querySelector('#noise').value = 'blur'")

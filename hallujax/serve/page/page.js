@@ -28,8 +28,9 @@ async function ask(path, options) {
   return answer;
 }
 
-// Runs one question; its errors are shown, and those of an earlier one are dropped.
-async function during(text, work) {
+// Runs one question; its errors are shown, and those of an earlier one are dropped. Where the question was a new clip,
+// nothing of the old one is left beside an error.
+async function during(text, work, newClip = true) {
   const mine = ++turn;
   $("error").hidden = true;
   $("status").textContent = text;
@@ -37,7 +38,10 @@ async function during(text, work) {
   try {
     await work(() => mine === turn);
   } catch (error) {
-    if (mine === turn) complain(error.message);
+    if (mine === turn) {
+      complain(error.message);
+      for (const id of newClip ? ["result", "depth-card"] : []) $(id).hidden = true;
+    }
   } finally {
     if (mine === turn) {
       $("status").textContent = "";
@@ -209,7 +213,7 @@ async function listClips() {
   $("pick-class").addEventListener("change", refill);
   refill();
   $("noise").replaceChildren(...options(Object.entries(noises)));
-  $("noise").addEventListener("change", () => during("Adding noise …", fetchSweep));
+  $("noise").addEventListener("change", () => during("Adding noise …", fetchSweep, false));
   $("level").addEventListener("input", () => state.sweep && showLevel());
   $("pick").addEventListener("submit", (event) => {
     event.preventDefault();
