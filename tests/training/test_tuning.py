@@ -33,8 +33,12 @@ def without_test_clips(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def read(without_test_clips):
-    config = f"--config={pathlib.Path(__file__).parents[1]}/small_config.py:{without_test_clips.parent}"
+def config(without_test_clips):
+    return f"--config={pathlib.Path(__file__).parents[1]}/small_config.py:{without_test_clips.parent}"
+
+
+@pytest.fixture(scope="module")
+def read(config):
     return lambda flags: read_flags([config, *flags])
 
 
@@ -71,7 +75,9 @@ def test_no_test_clip_is_read_and_what_trials_share_is_trained_once(tuned):
     assert not any((folder / "rgb").exists() for folder in folders), "the control starts from depth alone"
 
 
-def test_more_values_keep_the_trials_that_are_done_and_a_workdir_lends_its_stages(tuned, read, tmp_path):
+def test_more_values_keep_the_trials_that_are_done_and_a_workdir_lends_its_stages(
+    tuned, config, read, tmp_path, capsys
+):
     out, before = tuned
     finished = {path: path.stat().st_mtime_ns for path in out.glob("*/*/stage.json")}
     rows = tune(read, [f"{RATE}=1e-3,2e-3,4e-3"], out)
@@ -80,7 +86,9 @@ def test_more_values_keep_the_trials_that_are_done_and_a_workdir_lends_its_stage
     kept = {row[RATE]: row["validation_accuracy"] for row in before[:2]}
     assert {row[RATE]: row["validation_accuracy"] for row in rows if row[RATE] in kept} == kept
     lender = next(path.parent.parent for path in finished if path.parent.name == "depth")
-    tune(read, [f"{RATE}=5e-3"], tmp_path, start_from=lender)
+    arguments = [f"--workdir={tmp_path}", f"--vary={RATE}=5e-3", f"--start-from={lender}"]
+    assert main(["tune", config, *arguments]) == 0
+    assert f"best on validation clips: --{RATE}=5e-3" in capsys.readouterr().out
     (depth,) = tmp_path.glob("trial-*/depth")
     assert depth.is_symlink() and depth.resolve() == (lender / "depth").resolve()
 
