@@ -30,8 +30,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from machine import machine, versions
 from PIL import Image
+from recording import machine, versions
 
 from data_prep import convert, folder, raw
 from hallujax.errors import HallujaxError

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from train_step import write
+from recording import write
 
 from hallujax.huge_pages import TUNABLE
 

@@ -1,4 +1,4 @@
-"""The peers of the training benchmark: the same ResNet 2D+1D in plain flax and in PyTorch.
+"""The peers of the benchmarks: the same ResNet 2D+1D in plain flax and in PyTorch.
 
 Each is written as its users would write it. Both keep hallujax's parameter names, so that all start from one
 set of weights.
@@ -212,6 +212,26 @@ def torch_resnet(num_classes, stage_sizes, width, taps, frames):
             return self.logits(x.float().mean((2, 3))).unflatten(0, (-1, frames)).mean(1)
 
     return Net()
+
+
+def torch_clip_classifier(variables, *, num_classes, stage_sizes, width, taps, frames, normalization):
+    """The network with what goes before and after it: uint8 [B, T, H, W, 3] to probabilities [B, K]."""
+    import torch
+
+    class ClipClassifier(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = torch_resnet(num_classes, stage_sizes, width, taps, frames)
+            self.net.load_state_dict(_torch_state(variables), strict=False)
+            self.scale = normalization[0]
+            self.register_buffer("mean", torch.tensor(normalization[1]))
+            self.register_buffer("deviation", torch.tensor(normalization[2]))
+
+        def forward(self, clips):
+            x = (clips.flatten(0, 1).float() / self.scale - self.mean) / self.deviation
+            return self.net(x.permute(0, 3, 1, 2)).softmax(-1)  # the permuted view is channels-last
+
+    return ClipClassifier()
 
 
 def _torch_state(variables):

@@ -10,7 +10,6 @@ benchmarks/results/train_step.csv with machine, load, versions and command.
 """
 
 import argparse
-import csv
 import datetime
 import os
 import statistics
@@ -23,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from machine import machine, versions
 from peers import FlaxArm, TorchArm
+from recording import machine, measure, versions, write
 
 from hallujax.methods import single_stream
 from hallujax.models import VideoResNet
@@ -101,7 +100,7 @@ def main() -> None:
     rows = [
         {
             "date": datetime.date.today().isoformat(),
-            "machine": f"{machine()}, {jax.devices()[0].device_kind}",
+            "machine": machine(),
             "load_before": f"{load_before:.1f}",
             "load_after": f"{os.getloadavg()[0]:.1f}",
             "versions": versions(PACKAGES),
@@ -122,29 +121,6 @@ def main() -> None:
             f" {row['clips_per_s']} clips/s, set up and compiled in {row['setup_and_compile_s']} s"
         )
     write(rows, args.out)
-
-
-def measure(arms, blocks: int, steps: int) -> dict[str, list[float]]:
-    """Milliseconds a step, one number a block and arm; the order turns round from block to block."""
-    times = {name: [] for name in arms}
-    for name in arms:
-        arms[name].run(1)
-    for block in range(blocks):
-        for name in list(arms) if block % 2 == 0 else reversed(arms):
-            start = time.perf_counter()
-            arms[name].run(steps)
-            times[name].append(1e3 * (time.perf_counter() - start) / steps)
-    return times
-
-
-def write(rows: list[dict[str, str]], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
 
 
 def parse_arguments() -> argparse.Namespace:

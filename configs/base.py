@@ -44,7 +44,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     dataset, protocol, preset = parse(arguments)
     config = ConfigDict()
     config.seed = 0  # of everything random
-    config.imagenet_weights = ""  # path of a torchvision-named .safetensors; needed by init_from=("imagenet", "")
+    config.imagenet_weights = ""  # a file or folder of weights, docs/weights.md; needed by init_from=("imagenet", "")
     config.log_every = 10  # updates between two lines of metrics.jsonl
     config.checkpoint_every = 200  # updates between two checkpoints
 
@@ -53,6 +53,8 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.data.dataset = dataset
     config.data.protocol = protocol  # cross_subject, cross_view, ...: data/protocols.py
     config.data.frames = 5  # T, of every clip (both papers)
+    config.data.labelled = 1.0  # share of the training clips, of every class, whose label is known
+    config.data.label_noise = 0.0  # share of these that have another class's label
     config.data.sampling = "mixed"  # training: uniform or random frames with probability one half each
     config.data.short_clips = "repeat"  # clips of fewer frames: repeat or refuse
     config.data.evaluation_batch_size = 32  # clips
@@ -64,9 +66,10 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.transforms.shift = 4  # pixels; the released code has none
     config.transforms.downsample = 2  # factor: the streams see 56x56 of `standard`'s 112x112
     config.transforms.rgb_normalization = "imagenet"  # imagenet, vgg or none
-    config.transforms.depth_encoding = "grey"  # grey, jet or metres; picture for depth of 8 bits
+    config.transforms.depth_encoding = "grey"  # jet, metres, nearness, raw, normals, hha, picture: docs/depth.md
     config.transforms.depth_near = 1500.0  # millimetres, range of the encoding
     config.transforms.depth_far = 5500.0
+    config.transforms.depth_camera = ()  # of normals and hha, if the dataset does not know it: docs/depth.md
 
     if dataset in ("nw_ucla", "uwa3dii"):
         config.transforms.depth_near, config.transforms.depth_far = 800.0, 4000.0  # what a Kinect of 2010 is made for
@@ -142,8 +145,10 @@ def stage(
     *,
     options: Mapping[str, Any] | None = None,
     init_from: Mapping[str, tuple[str, str]] | None = None,
+    models: Mapping[str, Mapping[str, Any]] | None = None,
     learning_rates: Mapping[str, float] | None = None,
     rounds: tuple[tuple[str, ...], ...] = (),
+    unlabelled: bool = False,
 ) -> ConfigDict:
     """One stage: `method` with its `options`, started from other stages' networks, on `config.training`'s defaults.
 
@@ -154,8 +159,10 @@ def stage(
     block.method = method
     block.options = _ordered(options or {})
     block.init_from = _ordered({network: tuple(source) for network, source in (init_from or {}).items()})
+    block.models = _ordered(models or {})  # {network: {key of model: value}} where a stream is another than `model`
     block.optimizer.learning_rates = ConfigDict(dict(learning_rates or {}))  # {player: learning rate}
     block.rounds = rounds  # which players move together, in order; empty for all at once
+    block.unlabelled = unlabelled  # train on the clips without a label too: for methods with a teacher
     return block
 
 

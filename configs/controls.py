@@ -1,9 +1,9 @@
-"""A warm start with as many clip-passes as step 3: whether distillation is more than longer training.
+"""Training for as long as step 3 took in all: whether distillation is more than a warm start and patience.
 
     hallujax train --config=configs/controls.py:mocap_rgbd,cross_subject --workdir=runs/controls
 
-The table's control has depth's passes and its own behind it; step 3 those of depth, RGB, their joint fine-tuning and its
-own. This control trains for all but depth's.
+The table's control has the clip-passes of depth and its own behind it; step 3 those of depth, RGB, their joint
+fine-tuning and its own. Here both start from depth alone and train for all that step 3 had but depth's.
 """
 
 from ml_collections import ConfigDict
@@ -15,9 +15,17 @@ def add(config: ConfigDict, preset: str) -> None:
     config.stages.control_long = base.stage(
         config, "single_stream", options={"modality": "rgb"}, init_from={"rgb": ("depth", "depth")}
     )
+    config.stages.hallucination_long = base.stage(
+        config,
+        "hallucination",
+        options={"imitation": 0.5, "alpha": 0.5, "layer": "block4"} | hallucination.DISTILLATION[preset],
+        init_from={"depth": ("depth", "depth"), "hallucination": ("depth", "depth")},
+    )
     if not preset:  # their stages end on a plateau, or are all as long
-        config.stages.control_long.epochs = config.training.get_ref("epochs") * 2.3  # RGB 1, step 2 0.3, step 3 1
+        for name in ("control_long", "hallucination_long"):
+            config.stages[name].epochs = config.training.get_ref("epochs") * 2.3  # RGB 1, step 2 0.3, step 3 1
     config.systems["RGB from depth, as long as step 3 (control)"] = base.system("control_long", role="control")
+    config.systems["Hallucination from depth, as long"] = base.system("hallucination_long", role="privileged")
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:

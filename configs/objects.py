@@ -15,7 +15,7 @@ trained on NYUD here.
 
 from ml_collections import ConfigDict
 
-from configs import admd, adversarial, base, baselines, hallucination, moddrop, streams, two_stream
+from configs import admd, adversarial, base, baselines, generation, hallucination, moddrop, streams, two_stream
 
 _PUBLISHED = {
     "Depth": "Depth alone",
@@ -24,6 +24,8 @@ _PUBLISHED = {
     "Two-stream (step 2)": "Two-stream (average preds.)",
     "Hallucination + RGB (step 4)": "Garcia et al.",
     "ADMD two-stream": "Ours (ADMD)",
+    "Autoencoder, two-stream on generated depth": "Autoencoder",
+    "Depth estimation, two-stream on generated depth": "FCRN [23] depth estimation",
 }
 # (stage, learning rate, batch, updates) in the released NYUD code; its training part has 2,186 crops.
 _NYUD_CODE = (
@@ -34,6 +36,7 @@ _NYUD_CODE = (
     ("moddrop", 1e-5, 32, 1000),
     ("admd", 1e-6, 64, 5000),
     ("adversarial_least_squares", 1e-6, 64, 10_000),
+    ("autoencoder", 1e-4, 32, 10_000),
 )
 _NYUD_CROPS = 2186
 
@@ -51,7 +54,7 @@ def get_config(arguments: str = "rgbd_objects,unseen_instances") -> ConfigDict:
     config.training.model.bottleneck_pooling = "convolution"  # over the whole last map; bias, ReLU, no batch norm
     config.training.model.temporal_kernel = 1  # there is one frame
     config.training.model.temporal_init = "identity"
-    for part in (streams, baselines, two_stream, hallucination, moddrop, admd, adversarial):
+    for part in (streams, baselines, two_stream, hallucination, moddrop, admd, adversarial, generation):
         part.add(config, preset)
     for stage in config.stages.values():
         stage.model.bottleneck = config.training.model.get_ref("bottleneck").identity()  # in every stream
@@ -84,4 +87,6 @@ def _as_released(config: ConfigDict) -> None:
             stage.rounds = (("discriminator",), ("student",))
             stage.init_from = {"depth": ("two_stream", "depth"), "hallucination": ("two_stream", "depth")}
     config.systems["ADMD two-stream"].stages = ("admd", "rgb")
-    config.stages.two_stream.options.connect = False
+    for stage in config.stages.values():
+        if "connect" in stage.options:
+            stage.options.connect = False

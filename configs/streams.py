@@ -14,7 +14,7 @@ def add(config: ConfigDict, preset: str) -> None:
     del preset
     for modality in ("depth", "rgb"):
         config.stages[modality] = base.stage(config, "single_stream", options={"modality": modality})
-    config.systems["Depth"] = base.system("depth", published=("eccv18-3", "Ours - depth step 1"))
+    config.systems["Depth"] = base.system("depth", role="teacher", published=("eccv18-3", "Ours - depth step 1"))
     config.systems["RGB"] = base.system("rgb", role="rgb", published=("eccv18-3", "Ours - RGB step 1"))
 
 

@@ -10,10 +10,15 @@ from ml_collections import ConfigDict
 from configs import (
     admd_ablations,
     adversarial,
+    balanced,
     base,
+    compression,
     controls,
     distillation,
+    generation,
+    graph,
     hallucination_ablations,
+    joints,
     moddrop,
     side_information,
     table,
@@ -24,12 +29,17 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config = table.get_config(arguments)
     for part in (
         controls,
+        compression,
         side_information,
         moddrop,
         distillation,
         adversarial,
         admd_ablations,
         hallucination_ablations,
+        joints,
+        generation,
+        graph,
+        balanced,
     ):
         part.add(config, base.parse(arguments)[2])
     return config

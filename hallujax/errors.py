@@ -23,3 +23,7 @@ class CheckpointError(HallujaxError):
     """A checkpoint that is missing, damaged, or of another architecture."""
 
     exit_code = 5
+
+
+class NotFiniteError(HallujaxError):
+    """A loss or gradient that has become infinite or not a number."""

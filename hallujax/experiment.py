@@ -33,6 +33,8 @@ class DataOptions:
       evaluation_batch_size: clips.
       threads: that read ahead.
       keep_decoded: keep every decoded frame in memory, to decode it once instead of once an epoch.
+      labelled: share of the training clips whose label is known; see `data.labels.training_labels`.
+      label_noise: share of these that have the label of another class.
     """
 
     directory: str
@@ -44,6 +46,8 @@ class DataOptions:
     evaluation_batch_size: int
     threads: int
     keep_decoded: bool
+    labelled: float = 1.0
+    label_noise: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,9 @@ class Stage:
       method: a key of `methods.BUILDERS`.
       options: the builder's arguments.
       init_from: `{network: (stage, its network)}`, or `{network: ("imagenet", "")}`.
-      model: arguments of `VideoResNet`, `num_classes` and `dtype` apart.
+      model: arguments of `VideoResNet`, `num_classes` apart.
+      models: `{network: arguments}` of the streams that differ from `model`, and in what.
+      unlabelled: whether it trains on the clips without a label too, of which only a teacher has something to say.
       optimizer: see `OptimizerOptions`.
       plateau: see `PlateauOptions`.
       rounds: which players move together, in order; empty for all at once. See `training.step.train_step`.
@@ -86,6 +92,8 @@ class Stage:
     batch_size: int
     evaluations: int
     select: str
+    models: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    unlabelled: bool = False
 
     def steps(self, clips: int) -> int:
         """Updates in the whole stage, for a split of so many clips."""
@@ -100,7 +108,7 @@ class System:
       name: of the row.
       stages: whose clip logits are averaged.
       role: in the comparison: `rgb`, `ensemble`, `control`, `rgb+control` (what a distilled model is compared with),
-        `privileged` (tested on RGB, taught by more) or `other`.
+        `teacher` (whose accuracy it is to recover), `privileged` (tested on RGB, taught by more) or `other`.
       published: `(table, method)` of the row in `evaluation/published.csv`, or two empty strings.
       test_modalities: what the row is tested on, for stages that can do with fewer modalities than they have
         (ModDrop); empty for all of them.
@@ -120,7 +128,7 @@ class Experiment:
     Attributes:
       seed: of everything random; a stage folds its own name in.
       data, transforms: see there.
-      imagenet_weights: path of a torchvision-named .safetensors file, or empty.
+      imagenet_weights: path of a file or folder that `models.pretrained.read` reads, or empty.
       log_every: updates between two lines of the metrics log.
       checkpoint_every: updates between two checkpoints.
       stages: in the order they are declared.
@@ -180,7 +188,7 @@ class Experiment:
 
     def identity(self, name: str) -> dict[str, Any]:
         """All that decides a stage's result, as plain JSON; the place of the data and logging are not part of it."""
-        data = dataclasses.asdict(self.data)
+        data = _without_defaults(self.data)
         for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded"):
             del data[key]
         return json.loads(
@@ -190,7 +198,7 @@ class Experiment:
                     "data": data,
                     "transforms": dataclasses.asdict(self.transforms),
                     "imagenet_weights": self.imagenet_weights,
-                    "stages": {n: dataclasses.asdict(self.stages[n]) for n in sorted(self.ancestors(name))},
+                    "stages": {n: _without_defaults(self.stages[n]) for n in sorted(self.ancestors(name))},
                 }
             )
         )
@@ -259,6 +267,16 @@ def _plain(config: ConfigDict) -> dict[str, Any]:
     return {k: _plain(config[k]) if isinstance(config[k], ConfigDict) else config[k] for k in config.keys()}
 
 
+def _without_defaults(options: DataOptions | Stage) -> dict[str, Any]:
+    """Without the keys that have a default, where they have it: workdirs older than them remain what they are."""
+    plain = dataclasses.asdict(options)
+    for field in dataclasses.fields(options):
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        if plain[field.name] == made:
+            del plain[field.name]
+    return plain
+
+
 def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
     where = f"stages.{name}"
     if unknown := set(raw) - {field.name for field in dataclasses.fields(Stage)}:
@@ -269,6 +287,8 @@ def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
         raise UsageError(f"{where}.rounds is {raw['rounds']!r}; it must be a tuple of tuples of players")
     if "stage_sizes" in raw["model"]:
         raw["model"]["stage_sizes"] = tuple(raw["model"]["stage_sizes"])
+    if strangers := {key for changes in raw.get("models", {}).values() for key in changes} - set(raw["model"]):
+        raise UsageError(f"unknown configuration key {where}.models.NETWORK.{min(strangers)}")
     raw = raw | {
         "name": name,
         "optimizer": _read(OptimizerOptions, raw["optimizer"], f"{where}.optimizer"),

@@ -25,7 +25,8 @@ def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0)
     Args:
       logits: `[..., K]`.
       labels: class ids; their shape is broadcast to `logits.shape[:-1]` from the left, so `[B]` labels go with
-        `[B, K]` clip logits and with `[B, T, K]` frame logits alike.
+        `[B, K]` clip logits and with `[B, T, K]` frame logits alike. Where one is negative there is no label, and the
+        loss is zero.
       label_smoothing: mass spread evenly over the K classes.
 
     Returns:
@@ -36,11 +37,12 @@ def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0)
     """
     logits = logits.astype(jnp.float32)
     labels = _labels_like(labels, logits)
-    hard = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-    if label_smoothing == 0.0:
-        return hard
-    uniform = -jax.nn.log_softmax(logits).mean(-1)
-    return (1.0 - label_smoothing) * hard + label_smoothing * uniform
+    known = labels >= 0
+    loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, labels, 0))
+    if label_smoothing != 0.0:
+        uniform = -jax.nn.log_softmax(logits).mean(-1)
+        loss = (1.0 - label_smoothing) * loss + label_smoothing * uniform
+    return jnp.where(known, loss, 0.0)
 
 
 def soft_cross_entropy(
@@ -78,6 +80,33 @@ def soft_cross_entropy(
     soft_labels = jax.nn.softmax(teacher_logits.astype(jnp.float32) / temperature)
     loss = optax.losses.softmax_cross_entropy(student, soft_labels)
     return loss * temperature**2 if temperature_squared else loss
+
+
+def soft_divergence(
+    logits: Array,
+    teacher_logits: Array,
+    *,
+    temperature: float = 1.0,
+    soften_student: bool = False,
+    temperature_squared: bool = False,
+) -> Array:
+    """`soft_cross_entropy` less its smallest value, the entropy of the soft labels: the divergence `KL(s || student)`.
+
+    Args, raises: as `soft_cross_entropy`.
+
+    Returns:
+      `[...]`, nats; zero where the student says what the teacher does.
+    """
+    cross = soft_cross_entropy(
+        logits,
+        teacher_logits,
+        temperature=temperature,
+        soften_student=soften_student,
+        temperature_squared=temperature_squared,
+    )
+    softened = teacher_logits.astype(jnp.float32) / temperature
+    entropy = optax.losses.softmax_cross_entropy(softened, jax.nn.softmax(softened))
+    return cross - (entropy * temperature**2 if temperature_squared else entropy)
 
 
 def generalized_distillation(
@@ -254,6 +283,84 @@ def _adversarial(logits: Array, objective: str) -> Array:
     if objective == "logistic":
         return jax.nn.softplus(wrong)
     raise ValueError(f"objective {objective!r} is neither 'least_squares' nor 'logistic'")
+
+
+def squared_error(predictions: Array, targets: Array) -> Array:
+    """The mean of `(p - t)^2` over all axes but the first: the cross-modal autoencoder's loss.
+
+    Args:
+      predictions: `[B, ...]`.
+      targets: same shape.
+
+    Returns:
+      `[B]`.
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    return _mean(jnp.square(_difference(predictions, targets)))
+
+
+def reverse_huber(predictions: Array, targets: Array, *, share: float = 0.2) -> Array:
+    """The reverse Huber loss, berHu: the mean of `B(p - t)` over all axes but the first.
+
+    Laina et al., "Deeper depth prediction with fully convolutional residual networks", 3DV 2016, eq. 2: `B(x) = |x|`
+    where `|x| <= c`, else `(x^2 + c^2) / (2 c)`. Their `c` is a fifth of the largest `|x|` in the batch; here of
+    the largest in the example, so that an example's loss does not depend on its neighbours. It is a number, not a
+    function of the predictions, to the gradient.
+
+    Args:
+      predictions: `[B, ...]`.
+      targets: same shape.
+      share: `c` as a share of the largest difference.
+
+    Returns:
+      `[B]`.
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    size = jnp.abs(_difference(predictions, targets))
+    largest = jax.lax.stop_gradient(size.max(axis=tuple(range(1, size.ndim)), keepdims=True))
+    c = jnp.where(largest > 0, share * largest, 1.0)
+    return _mean(jnp.where(size <= c, size, (jnp.square(size) + jnp.square(c)) / (2 * c)))
+
+
+def _difference(predictions: Array, targets: Array) -> Array:
+    if predictions.shape != targets.shape:
+        raise ValueError(f"predictions {predictions.shape} and targets {targets.shape} differ")
+    return predictions.astype(jnp.float32) - targets.astype(jnp.float32)
+
+
+def _mean(values: Array) -> Array:
+    return values.mean(axis=tuple(range(1, values.ndim)))
+
+
+def learning_pace(logits: Array, other_logits: Array, labels: Array, mask: Array, *, alpha: float) -> Array:
+    """On-the-fly gradient modulation: the factor that slows the modality that learns faster than the other.
+
+    Peng et al., "Balanced multimodal learning via on-the-fly gradient modulation", CVPR 2022, eqs. 8 to 10:
+    `k = 1 - tanh(alpha rho)` where `rho > 1`, else 1, with `rho` the ratio of the probabilities of the true class, each
+    modality's own, summed over the batch.
+
+    Args:
+      logits: the modality's own part of the fused logits, `[B, K]`.
+      other_logits: the other's.
+      labels: class ids `[B]`; examples with a negative one do not count.
+      mask: `[B]`, zero for examples that do not count.
+      alpha: how much is taken from the faster one, not negative.
+
+    Returns:
+      A scalar in (0, 1], a number and not a function of the logits to the gradient.
+    """
+    known = mask * (labels >= 0)
+
+    def score(own):
+        probability = jax.nn.softmax(own.astype(jnp.float32))
+        return jnp.sum(known * jnp.take_along_axis(probability, jnp.maximum(labels, 0)[:, None], axis=1)[:, 0])
+
+    ratio = jax.lax.stop_gradient(score(logits) / jnp.maximum(score(other_logits), jnp.finfo(jnp.float32).tiny))
+    return jnp.where(ratio > 1, 1.0 - jnp.tanh(alpha * ratio), 1.0)
 
 
 def _labels_like(labels: Array, logits: Array) -> Array:

@@ -29,9 +29,9 @@ def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, comman
     if seeds < 1:
         raise UsageError(f"--seeds is {seeds}; at least one is needed")
     dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
-    clips = len(split(dataset, experiment.data.protocol)["train"])
+    splits = split(dataset, experiment.data.protocol)
     workdirs = {seed: out / f"seed{seed}" for seed in range(seeds)}
-    work = [work_left(experiment, workdir, clips) for workdir in workdirs.values()]
+    work = [work_left(experiment, workdir, dataset, splits) for workdir in workdirs.values()]
     facts = {
         "dataset": dataset.name,
         "protocol": experiment.data.protocol,

@@ -22,6 +22,6 @@ def shrunk(config: ConfigDict, folder: str) -> ConfigDict:
     config.training.evaluations = 2
     config.log_every = 1
     for stage in config.stages.values():
-        if "layer" in stage.options:
+        if stage.options.get("layer", "").startswith("block"):
             stage.options.layer = "block2"
     return config

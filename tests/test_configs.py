@@ -17,16 +17,28 @@ NAMES = (
     "hallucination",
     "hallucination_ablations",
     "controls",
+    "compression",
     "admd",
     "admd_ablations",
     "adversarial",
     "side_information",
     "moddrop",
     "distillation",
+    "joints",
+    "generation",
+    "graph",
+    "balanced",
+    "flow",
+    "unlabelled",
+    "label_noise",
     "table",
     "systems",
     "demo",
 )
+
+
+def _model(stage, network):
+    return {**stage.model, **stage.models.get(network, {})}
 
 
 def config(name, arguments="mocap_rgbd,cross_subject"):
@@ -43,7 +55,7 @@ def test_every_configuration_reads_and_builds(name, preset):
         assert set(stage.init_from) <= set(method.networks)
         for network, (source, its_network) in stage.init_from.items():
             assert its_network in build_method(experiment.stages[source], 15).networks
-            same = experiment.stages[source].model == stage.model
+            same = _model(experiment.stages[source], its_network) == _model(stage, network)
             assert same, f"{stage.name}'s {network} cannot start from {source}: another model"
     for system in experiment.systems:
         if system.published[0]:
@@ -80,7 +92,7 @@ def test_every_system_is_the_table_and_more():
 
 
 def test_loss_ablations_keep_the_ratios_of_step_3():
-    experiment = read_config(config("systems"))
+    experiment = read_config(config("hallucination_ablations"))
     full = build_method(experiment.stages["hallucination"], 15).weights
     names = [name for name in experiment.stages if name.startswith("hallucination_")]
     assert len(names) == 6
@@ -126,6 +138,33 @@ def test_presets_differ_where_the_sources_do():
     assert code.stages["two_stream"].options["connect"] and paper.stages["two_stream"].options["connect"]
 
 
+def test_stages_on_few_labels_take_as_many_steps_as_on_all_clips():
+    settings = config("unlabelled")
+    settings.data.labelled = 0.1
+    experiment = read_config(settings)
+    assert {name: stage.unlabelled for name, stage in experiment.stages.items()} == {
+        "depth": False,
+        "rgb": False,
+        "distilled_labelled": False,
+        "distilled_all": True,
+    }
+    steps = [stage.steps(1800 if stage.unlabelled else 180) for stage in experiment.stages.values()]
+    assert len(set(steps)) == 1
+
+
+def test_keys_that_came_later_leave_old_identities_as_they_were():
+    """What a workdir of before them says of its stages is still what the same configuration says."""
+    experiment = read_config(config("table"))
+    identity = experiment.identity("rgb")
+    assert not {"labelled", "label_noise"} & set(identity["data"])
+    assert not {"models", "unlabelled"} & set(identity["stages"]["rgb"])
+    settings = config("table")
+    settings.data.label_noise = 0.2
+    settings.stages.rgb.unlabelled = True
+    changed = read_config(settings).identity("rgb")
+    assert changed["data"]["label_noise"] == 0.2 and changed["stages"]["rgb"]["unlabelled"] is True
+
+
 def test_a_stage_has_its_own_seed_and_identity():
     experiment = read_config(config("table"))
     assert experiment.stage_seed("rgb") != experiment.stage_seed("rgb2")
@@ -150,3 +189,28 @@ def test_unknown_and_missing_keys_are_named():
     settings.systems["RGB"].stages = ("rbg",)
     with pytest.raises(UsageError, match=r"needs the stages \['rbg'\]"):
         read_config(settings)
+
+
+def test_one_network_of_a_stage_can_be_another_model():
+    experiment = read_config(config("compression"))
+    method = build_method(experiment.stages["small_compressed"], 15)
+    assert {name: method.networks[name].width for name in method.modalities} == {
+        "hallucination": 16,
+        "rgb": 16,
+        "student": 8,
+    }
+
+
+@pytest.mark.parametrize(
+    "models, message", [({"teacher": {"width": 8}}, "teacher"), ({"student": {"wide": 8}}, "wide")]
+)
+def test_a_model_of_no_network_or_with_an_unknown_argument_is_refused(models, message):
+    described = config("compression")
+    described.stages.small_compressed.models = ConfigDict(models)
+    with pytest.raises(UsageError, match=message):
+        build_method(read_config(described).stages["small_compressed"], 15)
+
+
+def test_a_stage_without_other_models_is_what_it_was_before_there_were_any():
+    assert "models" not in read_config(config("table")).identity("depth")["stages"]["depth"]
+    assert "models" in read_config(config("compression")).identity("small_rgb")["stages"]["small_rgb"]

@@ -164,3 +164,64 @@ def test_logistic_is_the_binary_cross_entropy():
     close(losses.adversarial_real(far, objective="logistic"), 200.0)  # no infinity of a logarithm of zero
     with pytest.raises(ValueError, match="neither"):
         losses.adversarial_fake(logits, objective="hinge")
+
+
+FRAMES, MADE = RNG.normal(size=(4, 3, 5, 2)).astype(np.float32), RNG.normal(size=(4, 3, 5, 2)).astype(np.float32)
+
+
+def test_squared_error_is_a_mean_over_an_example():
+    close(jax.jit(losses.squared_error)(MADE, FRAMES), np.square(MADE - FRAMES).reshape(4, -1).mean(1))
+    with pytest.raises(ValueError, match="differ"):
+        losses.squared_error(MADE, FRAMES[:, :2])
+
+
+def test_reverse_huber_is_linear_below_a_fifth_of_the_largest_error_and_quadratic_above():
+    def by_hand(predictions, targets, share):
+        size = np.abs(predictions - targets)
+        c = share * size.max()
+        return np.mean([x if x <= c else (x * x + c * c) / (2 * c) for x in size.ravel().tolist()])
+
+    expected = [by_hand(p, t, 0.2) for p, t in zip(MADE, FRAMES, strict=True)]
+    close(jax.jit(losses.reverse_huber)(MADE, FRAMES), expected)
+    # The two parts meet at c with slope 1: of errors 1 and 0.2 with c = 0.2, (1 + 0.04) / 0.4 and 0.2.
+    close(losses.reverse_huber(np.array([[1.0, 0.2]]), np.zeros((1, 2))), [(2.6 + 0.2) / 2])
+    close(losses.reverse_huber(3 * MADE, 3 * FRAMES), 3 * np.array(expected))
+    close(losses.reverse_huber(FRAMES, FRAMES), np.zeros(4))
+
+
+def test_reverse_hubers_gradient_is_that_of_its_two_parts():
+    errors = np.array([[1.0, -0.5, 0.1, -0.05]], np.float32)
+    gradient = jax.jit(jax.grad(lambda x: losses.reverse_huber(x, jnp.zeros_like(x)).sum()))(errors)
+    close(gradient, np.array([[1.0 / 0.2, -0.5 / 0.2, 1.0, -1.0]]) / 4)
+    assert np.isfinite(jax.grad(lambda x: losses.reverse_huber(x, x + 0.0).sum())(errors)).all()
+
+
+@pytest.mark.parametrize("soften", [False, True])
+@pytest.mark.parametrize("squared", [False, True])
+def test_soft_divergence_is_kullback_and_leiblers(soften, squared):
+    options = {"temperature": 3.0, "soften_student": soften, "temperature_squared": squared}
+    actual = jax.jit(functools.partial(losses.soft_divergence, **options))(LOGITS, TEACHER)
+    soft, student = softmax(TEACHER / 3), softmax(LOGITS / (3 if soften else 1))
+    close(actual, (soft * np.log(soft / student)).sum(-1) * (9 if squared else 1), 1e-4)
+    close(losses.soft_divergence(TEACHER / 3, TEACHER, temperature=3.0), np.zeros(6))
+
+
+def test_the_faster_modality_is_held_back_by_peng_et_als_factor():
+    labels, mask = np.append(LABELS[:4], [-1, 2]), np.array([1, 1, 1, 1, 1, 0.0])
+    pace = jax.jit(functools.partial(losses.learning_pace, alpha=0.5))
+    score = [softmax(x)[np.arange(4), LABELS[:4]].sum() for x in (LOGITS, TEACHER)]
+    fast, slow = (LOGITS, TEACHER) if score[0] > score[1] else (TEACHER, LOGITS)
+    close(pace(fast, slow, labels, mask), 1 - np.tanh(0.5 * max(score) / min(score)))
+    close(pace(slow, fast, labels, mask), 1.0)
+    gradient = jax.grad(lambda x: losses.learning_pace(x, slow, labels, mask, alpha=0.5))(fast)
+    close(gradient, np.zeros_like(fast))
+
+
+def test_an_example_without_a_label_has_no_hard_loss():
+    known = np.array([True, True, False, True, False, True])
+    labels = np.where(known, LABELS, -1)
+    for smoothing in (0.0, 0.1):
+        whole = losses.cross_entropy(LOGITS, LABELS, label_smoothing=smoothing)
+        close(losses.cross_entropy(LOGITS, labels, label_smoothing=smoothing), np.where(known, whole, 0))
+    gradient = jax.grad(lambda x: losses.cross_entropy(x, labels).sum())(LOGITS)
+    close(gradient[~known], 0.0 * LOGITS[~known])

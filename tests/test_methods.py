@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from hallujax import losses, methods, player_gradients
-from hallujax.data.transforms import TransformOptions, encode, prepare_training
+from hallujax.data.transforms import MODALITIES, TransformOptions, encode, prepare_training
 from hallujax.errors import UsageError
 from hallujax.evaluation.evaluate import evaluation_step
 from hallujax.models import VideoResNet
@@ -41,6 +41,21 @@ CASES = {
     "distillation from an ensemble": ("distillation", {"teachers": {"rgb": "rgb", "rgb2": "rgb"}}),
     "distillation from depth": ("distillation", {"teachers": {"depth": "depth"}, "soften_student": False}),
     "distillation from both": ("distillation", {"teachers": {"depth": "depth", "rgb": "rgb"}}),
+    "rgb and joints": ("two_stream", {"modalities": {"joints": "joints", "rgb": "rgb"}}),
+    "joints hallucinated": ("hallucination", {"teacher": "joints", "layer": "features"}),
+    "depth distilled from two": (
+        "distillation",
+        {"teachers": {"joints": "joints", "rgb": "rgb"}, "student_modality": "depth"},
+    ),
+    "admd from joints": ("admd", {"teacher": "joints", "predict_from": "teacher"}),
+    "balanced": ("balanced_two_stream", {"modalities": {"depth": "depth", "rgb": "rgb"}}),
+    "graph": ("graph_distillation", {"teachers": {"depth": "depth", "joints": "joints"}}),
+    "autoencoder": ("translation", {}),
+    "depth estimation, connected": (
+        "translation",
+        {"decoder": "up_projection", "loss": "reverse_huber", "connect": True},
+    ),
+    "two-stream on generated depth": ("generated_two_stream", {"decoder": "up_projection"}),
     "inverted": ("hallucination", {"teacher": "rgb", "student_modality": "depth", "layer": "block1"}),
 }
 OPTIONS = TransformOptions(
@@ -59,6 +74,8 @@ def random_batch(seed=0, clips=4):
     return {
         "rgb": rng.integers(0, 256, (clips, 3, 16, 16, 3), dtype=np.uint8),
         "depth": rng.integers(0, 6000, (clips, 3, 16, 16), dtype=np.uint16),
+        "joints": rng.normal(size=(clips, 3, 2, 3, 3)).astype(np.float32),
+        "flow": rng.normal(size=(clips, 3, 16, 16, 2)).astype(np.float32),
         "label": rng.integers(0, 4, clips).astype(np.int32),
         "mask": np.ones(clips, np.float32),
         "sample": np.arange(clips, dtype=np.uint32),
@@ -78,7 +95,7 @@ def take_step(method, state, optimizers, batch, rounds=None):
         method=method,
         optimizers=optimizers,
         rounds=rounds or (tuple(dict.fromkeys(method.players.values())),),
-        prepare=functools.partial(prepare_training, options=OPTIONS),
+        prepare=functools.partial(prepare_training, options=OPTIONS, mirror=(0, 2, 1)),
     )
     return jax.jit(step)(state, batch, jnp.float32(1.0), jax.random.key(0))
 
@@ -117,9 +134,9 @@ def test_privileged_data_cannot_leak_into_prediction(method):
     state, _ = start(method)
     batch = random_batch()
     garbage = dict(batch)
-    for modality in {"rgb", "depth"} - set(method.test_modalities):
+    for modality in set(MODALITIES) - set(method.test_modalities):
         garbage[modality] = np.zeros_like(batch[modality]) + 7
-    allowed = {k: v for k, v in batch.items() if k not in {"rgb", "depth"} or k in method.test_modalities}
+    allowed = {k: v for k, v in batch.items() if k not in MODALITIES or k in method.test_modalities}
     predict = jax.jit(functools.partial(evaluation_step, method=method, transforms=OPTIONS))
     alone = predict(state.params, state.batch_stats, allowed)
     if set(method.modalities.values()) <= set(batch):
@@ -257,6 +274,80 @@ def test_distillation_learns_from_the_mean_of_its_teachers():
             methods.build("distillation", STREAM, {"teachers": teachers})
 
 
+def test_balancing_scales_each_streams_gradient_by_its_own_pace():
+    """The gradients are `two_stream`'s times `losses.learning_pace`; only the faster modality's is smaller."""
+    options = {"modalities": {"depth": "depth", "rgb": "rgb"}}
+    plain = methods.build("two_stream", STREAM, options)
+    balanced = methods.build("balanced_two_stream", STREAM, options | {"alpha": 0.4})
+    batch = encode(random_batch(), OPTIONS)
+    params, batch_stats = initialize(plain.networks, plain.forward, batch, jax.random.key(1))
+
+    def gradients(method):
+        def losses_of(trainable):
+            outputs = method.forward(Networks(method.networks, trainable, batch_stats), batch)
+            return player_losses(method, outputs, batch)[0], outputs
+
+        return jax.jit(lambda p: player_gradients(losses_of, p, method.players))(params)
+
+    (joint, outputs), (paced, _) = gradients(plain), gradients(balanced)
+    own = {n: np.asarray(outputs[n].logits).mean(1) / 2 for n in ("depth", "rgb")}
+    score = {n: sum(np.exp(x[i, y]) / np.exp(x[i]).sum() for i, y in enumerate(batch["label"])) for n, x in own.items()}
+    fast, slow = sorted(score, key=score.get, reverse=True)
+    pace = {fast: 1 - np.tanh(0.4 * score[fast] / score[slow]), slow: 1.0}
+    for network in ("depth", "rgb"):
+        jax.tree.map(
+            lambda a, b, k=pace[network]: np.testing.assert_allclose(a, k * b, rtol=1e-3, atol=1e-6),
+            paced[network],
+            joint[network],
+        )
+
+
+def test_the_graphs_edges_weigh_the_teachers_and_learn_whom_to_believe():
+    """Equal at first; a step that the edges alone take raises the weight of the teacher who agrees with the student."""
+    options = {"teachers": {"depth": "depth", "rgb2": "rgb"}, "imitation": 1.0, "temperature": 2.0}
+    method = methods.build("graph_distillation", STREAM, options)
+    batch = encode(random_batch(), OPTIONS)
+
+    def tie(params):  # the second teacher is the student
+        return params | {"rgb2": params["student"]}
+
+    params, batch_stats = initialize(method.networks, method.forward, batch, jax.random.key(1))
+    params = tie(params)
+
+    def forward(edges):
+        return method.forward(Networks(method.networks, params | {"edges": edges}, batch_stats), batch)
+
+    outputs = forward(params["edges"])
+    np.testing.assert_allclose(outputs["edges"], 0.5)
+    softening = {"temperature": 2.0, "soften_student": True, "temperature_squared": True}
+    said = {name: outputs[name].logits.mean(1) for name in method.modalities}
+    pulls = [losses.soft_divergence(said["student"], said[name], **softening) for name in ("depth", "rgb2")]
+    np.testing.assert_allclose(pulls[1], 0, atol=1e-5)
+    got = player_losses(method, outputs, batch)[0]["student"]
+    np.testing.assert_allclose(got, 0.5 * np.mean(pulls[0]), rtol=1e-4)
+    gradient = jax.grad(lambda e: player_losses(method, forward(e), batch)[0]["student"])(params["edges"])
+    moved = jax.tree.map(lambda p, g: p - 10.0 * g, params["edges"], gradient)
+    assert (forward(moved)["edges"][:, 1] > 0.5).all()
+    with pytest.raises(UsageError, match="called edges"):
+        methods.build("graph_distillation", STREAM, {"teachers": {"edges": "depth"}})
+
+
+@pytest.mark.parametrize("connect", [False, True])
+def test_generated_depth_takes_the_place_of_depth(connect):
+    """What is predicted is a plain two-stream model's answer to RGB and the frames that the decoder made."""
+    method = methods.build("translation", STREAM, {"decoder": "up_projection", "connect": connect})
+    batch = encode(random_batch(), OPTIONS)
+    params, batch_stats = initialize(method.networks, method.forward, batch, jax.random.key(1))
+    outputs = method.forward(Networks(method.networks, params, batch_stats), batch)
+    assert outputs["generated"].shape == batch["depth"].shape
+    error = np.square(np.asarray(outputs["generated"]) - batch["depth"]).mean((1, 2, 3, 4))
+    np.testing.assert_allclose(method.losses(outputs, batch)["translator"]["squared_error"], error, rtol=1e-5)
+    pair = methods.build("two_stream", STREAM, {"modalities": {"depth": "depth", "rgb": "rgb"}, "connect": connect})
+    nets = Networks(pair.networks, params, batch_stats)
+    expected = pair.predict(pair.forward(nets, batch | {"depth": outputs["generated"]}))
+    np.testing.assert_allclose(method.predict(outputs), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("draw", ["clip", "batch"])
 def test_moddrop_blanks_whole_modalities_at_its_rate(draw):
     options = {"modalities": {"depth": "depth", "rgb": "rgb"}, "keep": 0.7, "keep_values": 0.8, "draw": draw}
@@ -385,5 +476,14 @@ def test_unknown_methods_and_options_are_named():
         methods.build("hallucination", STREAM, {"imitatio": 0.5})
     with pytest.raises(UsageError, match="predict_from is 'discriminator'; known: classifier, teacher"):
         methods.build("adversarial", STREAM, {"predict_from": "discriminator"})
+    for name, options in (
+        ("hallucination", {"teacher": "joints", "layer": "block1"}),
+        ("side_information", {"teacher": "joints"}),
+        ("two_stream", {"modalities": {"joints": "joints", "rgb": "rgb"}, "connect": True}),
+    ):
+        with pytest.raises(UsageError, match="needs the maps"):
+            methods.build(name, STREAM, options)
+    with pytest.raises(UsageError, match=r"set model\.bottleneck"):
+        methods.build("hallucination", STREAM.clone(bottleneck=None), {"teacher": "joints", "layer": "features"})
     with pytest.raises(UsageError, match="two networks"):
         methods.build("two_stream", STREAM, {"modalities": {"rgb": "rgb"}})

@@ -2,25 +2,34 @@
 
 import argparse
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 
 from hallujax.cli.cache import compile_cache
+from hallujax.errors import UsageError
+
+LIVE_WINDOW = 2.0  # seconds of a camera, if not said
 
 
 def add(command) -> None:
     """Declares the commands; `command` as in `hallujax.cli`."""
-    sub = command("predict", _predict, "say what videos and folders of pictures show, from RGB alone")
-    sub.add_argument("--model", type=pathlib.Path, required=True, help="a run's workdir, or an export")
-    sub.add_argument("files", type=pathlib.Path, nargs="+", metavar="FILE", help="a video, or a folder of pictures")
+    sub = command("predict", _predict, "say what videos, folders of pictures or a camera show")
+    sub.add_argument("--model", type=pathlib.Path, required=True, help="a run's or table's folder, or an export")
+    sub.add_argument("files", type=pathlib.Path, nargs="*", metavar="FILE", help="a video, a folder of pictures, .npy")
+    sub.add_argument("--camera", metavar="N", help="instead of files: a camera's number, device, or FORMAT:DEVICE")
     sub.add_argument("--system", help="a row of the table (of those that need RGB alone, the best on validation)")
     sub.add_argument("--top", type=_positive(int), default=5, help="classes to print (%(default)s)")
-    sub.add_argument("--json", action="store_true", help="one JSON object a file")
+    sub.add_argument("--json", action="store_true", help="one JSON object a file, or a camera's window")
     sub.add_argument("--window", type=_positive(float), help="seconds (frames of a folder) of a sliding window")
+    sub.add_argument("--hop", type=_positive(float), help="from one window to the next (half a window)")
+    sub.add_argument("--save", type=pathlib.Path, help="annotated video to write (.mp4), or a folder for one a file")
+    sub.add_argument("--depth", type=pathlib.Path, help="of the file, in millimetres: 16-bit pictures, video, or .npy")
 
     sub = command("export", _export, "write one system of a run as a folder of its own, for RGB alone")
     sub.add_argument("run_folder", type=pathlib.Path, metavar="RUN", help="its workdir")
     sub.add_argument("--system", help="a row of the table (of those that need RGB alone, the best on validation)")
-    sub.add_argument("--to", choices=("safetensors", "stablehlo"), default="safetensors", help="(%(default)s)")
+    sub.add_argument("--to", choices=("safetensors", "stablehlo", "onnx"), default="safetensors", help="(%(default)s)")
+    sub.add_argument("--precision", choices=("fp32", "bf16", "fp16", "int8"), default="fp32", help="(%(default)s)")
     sub.add_argument("--out", type=pathlib.Path, required=True, help="folder to make")
 
 
@@ -37,16 +46,25 @@ def _positive(kind: type) -> Callable[[str], float]:
 def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
     del rest
     compile_cache()
-    from hallujax.deploy.command import predict_files
+    if bool(options.files) == (options.camera is not None):
+        raise UsageError("give files or --camera")
+    if options.hop is not None and options.window is None:
+        raise UsageError("--hop is of a sliding window: give --window too")
+    if options.depth is not None and len(options.files) != 1:
+        raise UsageError("--depth is of one clip: give one file beside it")
+    from hallujax.deploy.command import predict_camera, predict_files
+    from hallujax.deploy.predictor import load
 
-    return predict_files(
-        options.model,
-        options.files,
-        system=options.system,
-        top=options.top,
-        as_json=options.json,
-        window=options.window,
-    )
+    if options.depth is not None:
+        from hallujax.deploy.depth import load_with_depth as load
+    predictor = load(options.model, options.system)
+    if predictor.origin:
+        print(predictor.origin, file=sys.stderr)
+    said = {key: getattr(options, key) for key in ("top", "hop", "save")} | {"as_json": options.json}
+    if options.camera is not None:
+        predict_camera(predictor, options.camera, window=options.window or LIVE_WINDOW, **said)
+        return 0
+    return predict_files(predictor, options.files, window=options.window, depth=options.depth, **said)
 
 
 def _export(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -54,5 +72,5 @@ def _export(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from hallujax.deploy.export import write_export
     from hallujax.deploy.run import read_run
 
-    write_export(read_run(options.run_folder, options.system), options.to, options.out)
+    write_export(read_run(options.run_folder, options.system), options.to, options.out, options.precision)
     print(options.out)

@@ -1,4 +1,4 @@
-"""`hallujax demo`, `train`, `table`, `evaluate`, `robustness` and `report`: experiments."""
+"""`hallujax demo`, `train`, `table`, `tune`, `evaluate`, `robustness` and `report`: experiments."""
 
 import argparse
 import pathlib
@@ -23,6 +23,20 @@ def add(command) -> None:
     _configured(sub)
     sub.add_argument("--workdir", type=pathlib.Path, required=True, help="seed0, seed1, ... are made in it")
     sub.add_argument("--seeds", type=int, default=3, help="seeds to train, 0 to N-1 (%(default)s)")
+
+    sub = command("tune", _tune, "choose settings by validation accuracy, a run for each", takes_flags=True)
+    _configured(sub)
+    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="a folder a trial is made in it, and tune.csv")
+    sub.add_argument(
+        "--vary",
+        action="append",
+        required=True,
+        metavar="config.KEY=VALUE,VALUE",
+        help="values to try; of several keys, every combination",
+    )
+    sub.add_argument("--trials", type=int, help="draw so many of the combinations (all)")
+    sub.add_argument("--stage", help="whose validation accuracy counts (the one that the keys are of)")
+    sub.add_argument("--start-from", type=pathlib.Path, help="a workdir whose finished stages are taken over")
 
     sub = command("evaluate", _evaluate, "evaluate a workdir's finished stages again, from their checkpoints")
     sub.add_argument("--workdir", type=pathlib.Path, required=True)
@@ -79,6 +93,22 @@ def _table(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
     command = f"hallujax table --workdir={options.workdir} --seeds={options.seeds} {' '.join(rest)}"
     train_table(config, options.workdir, options.seeds, command=command)
+
+
+def _tune(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    read_flags(rest)
+    compile_cache()
+    from hallujax.tuning import print_ranking, tune
+
+    rows = tune(
+        lambda flags: read_flags([*rest, *flags]),
+        options.vary,
+        options.workdir,
+        stage=options.stage,
+        trials=options.trials,
+        start_from=options.start_from,
+    )
+    print_ranking(rows)
 
 
 def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:

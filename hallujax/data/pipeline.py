@@ -2,7 +2,8 @@
 
 A batch is a dict of NumPy arrays as they lie on disk: `rgb` uint8 `[B, T, H, W, 3]`, `depth` uint16 millimetres
 `[B, T, H, W]` (pictures of depth: uint8 `[B, T, H, W, 3]`), with `label` int32 `[B]`, `mask` float32 `[B]` and `sample`
-uint32 `[B]`, the global sample number.
+uint32 `[B]`, the global sample number. Not as they lie there are `joints`, float32 `[B, T, bodies, J, 3]` as
+`data.joints.normalize` gives them, and `flow`, float32 `[B, T, H, W, 2]`, which is derived from RGB.
 Cropping, flipping and encoding happen on the device.
 """
 
@@ -12,15 +13,21 @@ import grain
 import numpy as np
 
 from hallujax.data.clips import Sampling, choose_frames
+from hallujax.data.flow import FLOW, SOURCE, check_installed, optical_flow
+from hallujax.data.joints import JOINTS, normalize, root_joint
 from hallujax.data.records import PreparedDataset
-from hallujax.data.transforms import IMAGES
+from hallujax.data.transforms import MODALITIES
 from hallujax.errors import DataError, UsageError
 
 NumpyBatch = dict[str, np.ndarray]
 
 
 class ClipLoader:
-    """Reads the samples of a batch: frame choice, one batched read a modality, labels."""
+    """Reads the samples of a batch: frame choice, one batched read a modality, labels.
+
+    `labels`, one a clip of the index, are what it takes for the labels if they are not the dataset's own; see
+    `data.labels`.
+    """
 
     def __init__(
         self,
@@ -30,28 +37,42 @@ class ClipLoader:
         frames: int,
         sampling: Sampling,
         seed: int,
+        labels: np.ndarray | None = None,
     ):
-        if unseen := set(modalities) - set(IMAGES):
-            raise UsageError(f"no stream sees {', '.join(sorted(unseen))} yet; it can be {' or '.join(IMAGES)}")
-        if unknown := set(modalities) - set(dataset.modalities):
+        if unseen := set(modalities) - set(MODALITIES):
+            raise UsageError(f"no stream sees {', '.join(sorted(unseen))} yet; it can be {' or '.join(MODALITIES)}")
+        if unknown := {SOURCE.get(modality, modality) for modality in modalities} - set(dataset.modalities):
             raise UsageError(
                 f"{dataset.name} has no modality {', '.join(sorted(unknown))}; it has {', '.join(dataset.modalities)}"
             )
         self._dataset, self._modalities = dataset, tuple(modalities)
         self._frames, self._sampling, self._seed = frames, sampling, seed
+        self._labels = dataset.index["label"] if labels is None else labels
+        self._root = root_joint(dataset.name, dataset.info["joint_names"]) if JOINTS in modalities else 0
+        if FLOW in modalities:
+            check_installed()
         # Frames are paired by index, so a clip is as long as the shortest of its modalities.
-        self._lengths = np.min([dataset.length(m) for m in self._modalities], axis=0)
+        self._lengths = np.min([dataset.length(SOURCE.get(m, m)) for m in self._modalities], axis=0)
 
     def __call__(self, samples: np.ndarray, rows: np.ndarray) -> NumpyBatch:
         frames = [
             choose_frames(int(self._lengths[row]), self._frames, self._sampling, (self._seed, int(sample)))
             for sample, row in zip(samples, rows, strict=True)
         ]
-        batch = {modality: self._dataset.read(modality, rows, frames) for modality in self._modalities}
-        batch["label"] = self._dataset.index["label"][rows].astype(np.int32)
+        batch = {modality: self._read(modality, rows, np.array(frames)) for modality in self._modalities}
+        batch["label"] = self._labels[rows].astype(np.int32)
         batch["mask"] = np.ones(len(rows), np.float32)
         batch["sample"] = samples.astype(np.uint32)
         return batch
+
+    def _read(self, modality: str, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        if modality == FLOW:
+            # To the frame that follows in the clip, not in the sample; the last frame has the flow of the one before.
+            last = self._dataset.length(SOURCE[FLOW])[rows][:, None] - 1
+            first = np.maximum(np.minimum(frames, last - 1), 0)
+            return optical_flow(*(self._dataset.read(SOURCE[FLOW], rows, np.minimum(first + i, last)) for i in (0, 1)))
+        records = self._dataset.read(modality, rows, frames)
+        return normalize(records, self._root) if modality == JOINTS else records
 
 
 def check_clips(dataset: PreparedDataset, rows: np.ndarray, modalities: Sequence[str], frames: int, short: str) -> int:
@@ -68,7 +89,7 @@ def check_clips(dataset: PreparedDataset, rows: np.ndarray, modalities: Sequence
         raise UsageError(f"data.short_clips is {short!r}; known: repeat, refuse")
     if len(rows) == 0:
         raise DataError(f"{dataset.name}: the split holds no clips")
-    lengths = np.stack([dataset.length(m)[rows] for m in modalities])
+    lengths = np.stack([dataset.length(SOURCE.get(m, m))[rows] for m in modalities])
     for modality, counts in zip(modalities, lengths, strict=True):
         if (counts == 0).any():
             clip = dataset.index["clip"][rows[np.argmax(counts == 0)]].decode()

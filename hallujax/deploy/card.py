@@ -22,6 +22,23 @@ probabilities = program.call(frames)  # uint8 SHAPE -> float32 [B, K]
 
 B is any number of clips. It runs on CPU, CUDA and TPU under jax JAX or later; `hallujax.load("this/folder")` reads it
 too, and takes video files.""",
+    "onnx": """\
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+(probabilities,) = session.run(None, {"frames": frames})  # uint8 SHAPE -> float32 [B, K]
+```
+
+B is any number of clips. The file's metadata name the classes; `hallujax.load("this/folder")` reads it too, and takes
+video files.""",
+}
+
+PRECISIONS = {
+    "fp32": "float32",
+    "bf16": "kernels and convolutions in bfloat16, the rest in float32",
+    "fp16": "kernels and convolutions in float16",
+    "int8": "kernels in 8 bits, what they are multiplied with by the range that each batch has (dynamic quantization)",
 }
 
 NOTES = {
@@ -30,7 +47,7 @@ NOTES = {
 }
 
 
-def model_card(trained: TrainedSystem, to: str, file: str, size: int) -> str:
+def model_card(trained: TrainedSystem, to: str, precision: str, file: str, size: int) -> str:
     """MODEL_CARD.md of an export as `to`, whose `file` has `size` bytes."""
     system, facts = trained.system, trained.facts
     data, classes, transforms = facts["dataset"], system.classes, system.transforms
@@ -55,6 +72,7 @@ def model_card(trained: TrainedSystem, to: str, file: str, size: int) -> str:
             "A classifier of video clips that needs one RGB camera; no network that sees another modality is in it.",
             "",
             f"- `{file}`: {numbers:,} parameters, {size / 2**20:.2f} MiB",
+            f"- precision: {PRECISIONS[precision]}; batch norm folded into the convolutions",
             f"- streams: {', '.join(f'{name} (stage {stage})' for name, (stage, _) in system.streams.items())}",
             "",
             "## Use",
@@ -86,6 +104,11 @@ def model_card(trained: TrainedSystem, to: str, file: str, size: int) -> str:
             f"| test | {facts['test_clips']} | {tested} | {100 * facts['test_accuracy']:.2f} |",
             "",
             f"Chance is {100 / len(classes):.2f} %. Validation clips chose the checkpoints, test clips nothing.",
+            *(
+                []
+                if precision == "fp32"
+                else ["The accuracies are those of float32, before its precision was lowered."]
+            ),
             "",
             "## Limits",
             "",

@@ -2,7 +2,8 @@
 
     config.json        classes, frames, sizes, transforms, architecture, and what the run says of the system
     model.safetensors  the weights, read back by `hallujax.load`; or
-    model.stablehlo    the program and its weights, which jax runs without hallujax
+    model.stablehlo    the program and its weights, which jax runs without hallujax; or
+    model.onnx         the same for ONNX Runtime and its like
     MODEL_CARD.md      for people
     SHA256SUMS         of the first two, as `sha256sum -c` reads it; `hallujax.load` checks it too
 
@@ -12,64 +13,83 @@ A folder of that name appears when all of it is on disk, and not before.
 import contextlib
 import dataclasses
 import hashlib
-import importlib.util
+import importlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import jax
-import jax.export
-import jax.numpy as jnp
 import numpy as np
 import safetensors
-from safetensors.numpy import load_file, save
+from safetensors.flax import load_file  # NumPy's has no bfloat16
+from safetensors.numpy import save
 
 from hallujax.data.transforms import TransformOptions
 from hallujax.deploy.card import model_card
-from hallujax.deploy.system import FUSED, Member, RgbSystem, TrainedSystem, bound, flatten
+from hallujax.deploy.stablehlo import read_stablehlo, write_stablehlo
+from hallujax.deploy.system import Bound, Member, RgbSystem, TrainedSystem, flatten
+from hallujax.deploy.weights import HALVES, folded, halved
 from hallujax.errors import CheckpointError, UsageError
-from hallujax.models.layers import BatchNorm
 from hallujax.models.streams import Variables
 
 SUMS = "SHA256SUMS"
 VERSION = 1  # of config.json and the names in model.safetensors
-PLATFORMS = ("cpu", "cuda", "tpu")  # of one StableHLO file
-MODEL_FILES = {"safetensors": "model.safetensors", "stablehlo": "model.stablehlo"}
+MODEL_FILES = {"safetensors": "model.safetensors", "stablehlo": "model.stablehlo", "onnx": "model.onnx"}
+PRECISIONS: Mapping[str, tuple[str, ...]] = {
+    "safetensors": ("fp32", "bf16", "fp16"),
+    "stablehlo": ("fp32", "bf16", "fp16"),
+    "onnx": ("fp32", "fp16", "int8"),
+}
 
 
-def write_export(trained: TrainedSystem, to: str, out: pathlib.Path) -> None:
-    """Writes a system as `safetensors` or `stablehlo` into the folder `out`.
+def write_export(trained: TrainedSystem, to: str, out: pathlib.Path, precision: str = "fp32") -> None:
+    """Writes a system as one of `MODEL_FILES` into the folder `out`, batch norm folded.
+
+    Args:
+      precision: of weights and convolutions, one of `PRECISIONS[to]`; `int8` is ONNX's dynamic quantization.
 
     Raises:
-      UsageError: if `out` holds something already, or jax lacks what StableHLO files need.
+      UsageError: if `out` holds something already, the format has no such precision, or a package that writes it is
+        missing.
     """
-    write = {"safetensors": _write_safetensors, "stablehlo": _write_stablehlo}[to]
+    if precision not in PRECISIONS[to]:
+        raise UsageError(f"{to} has no precision {precision}; it has {', '.join(PRECISIONS[to])}")
+    written = folded(trained)
+    if to != "onnx" and precision in HALVES:
+        written = halved(written, HALVES[precision])
     with _all_or_nothing(out) as folder:
-        write(trained, folder / MODEL_FILES[to])
+        path = folder / MODEL_FILES[to]
+        if to == "safetensors":
+            _write_safetensors(written, path)
+        elif to == "stablehlo":
+            write_stablehlo(written, path)
+        else:
+            _onnx().write_onnx(written, path, precision)
         config = {
             "format": "hallujax export",
             "version": VERSION,
             "to": to,
-            "system": dataclasses.asdict(trained.system),
+            "precision": precision,
+            "system": dataclasses.asdict(written.system),
             "facts": trained.facts,
         }
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        sums = [f"{_digest(folder / name)}  {name}\n" for name in ("config.json", MODEL_FILES[to])]
+        sums = [f"{_digest(folder / name)}  {name}\n" for name in ("config.json", path.name)]
         (folder / SUMS).write_text("".join(sums))
-        size = (folder / MODEL_FILES[to]).stat().st_size
-        (folder / "MODEL_CARD.md").write_text(model_card(trained, to, MODEL_FILES[to], size))
+        (folder / "MODEL_CARD.md").write_text(model_card(trained, to, precision, path.name, path.stat().st_size))
 
 
 def read_export(folder: pathlib.Path, name: str | None) -> tuple[RgbSystem, Callable[[np.ndarray], Any]]:
     """The system of an export, and its logits `{name: [B, K]}` of clips uint8 `[B, T, H, W, 3]`.
 
-    Those of a StableHLO export are `fused` alone, and log-probabilities.
+    Those of a StableHLO or ONNX export are `fused` alone, and log-probabilities.
 
     Raises:
-      UsageError: if it is of another system than `name`.
+      UsageError: if it is of another system than `name`, or ONNX Runtime is missing.
       CheckpointError: if a file is missing, damaged or of a later hallujax.
     """
     _verify(folder)
@@ -81,28 +101,17 @@ def read_export(folder: pathlib.Path, name: str | None) -> tuple[RgbSystem, Call
         raise UsageError(f"{folder} holds the system {system.name!r}, not {name!r}")
     path = folder / MODEL_FILES[config["to"]]
     if config["to"] == "stablehlo":
-        return system, _read_stablehlo(path)
-    return system, bound(system, _read_safetensors(path, system))
+        return system, read_stablehlo(path, system)
+    if config["to"] == "onnx":
+        return system, _onnx().read_onnx(path, system)
+    return system, Bound(system, _read_safetensors(path, system))
 
 
-def fold_batch_norm(params: Variables, batch_stats: Variables) -> tuple[Variables, Variables]:
-    """One network with the gain of each batch norm in the kernel of the convolution before it.
-
-    With `g = scale / sqrt(var + epsilon)`, `norm(x * w) = x * (g w) + (bias - g mean)`: what is left of the norm is
-    an addition. A norm is called as its convolution is (`conv1`, `bn1`); one that follows no convolution stays.
-    """
-    params, batch_stats = dict(params), dict(batch_stats)
-    for name, statistics in batch_stats.items():
-        convolution = name.replace("bn", "conv")
-        if "mean" not in statistics:
-            params[name], batch_stats[name] = fold_batch_norm(params[name], statistics)
-        elif convolution != name and convolution in params:
-            gain = params[name]["scale"] / np.sqrt(statistics["var"] + BatchNorm.epsilon)
-            params[convolution] = jax.tree.map(lambda leaf, gain=gain: leaf * gain, params[convolution])
-            shift = params[name]["bias"] - statistics["mean"] * gain
-            params[name] = {"scale": np.ones_like(gain), "bias": shift}
-            batch_stats[name] = {"mean": np.zeros_like(gain), "var": np.ones_like(gain) - BatchNorm.epsilon}
-    return params, batch_stats
+def _onnx() -> ModuleType:
+    try:
+        return importlib.import_module("hallujax.deploy.onnx_model")
+    except ImportError as error:
+        raise UsageError(f"ONNX needs {error.name}: pip install 'hallujax[onnx]'") from error
 
 
 def _write_safetensors(trained: TrainedSystem, path: pathlib.Path) -> None:
@@ -114,43 +123,13 @@ def _read_safetensors(path: pathlib.Path, system: RgbSystem) -> Variables:
         tensors = load_file(path)
     except (safetensors.SafetensorError, OSError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
+    tensors = {
+        name: tensor.astype(np.float32) if tensor.dtype in HALVES.values() else tensor
+        for name, tensor in tensors.items()
+    }
     system.check(tensors, str(path))
     leaves = [tensors[name] for name in flatten(system.shapes)]
     return jax.tree.unflatten(jax.tree.structure(system.shapes), leaves)
-
-
-def _write_stablehlo(trained: TrainedSystem, path: pathlib.Path) -> None:
-    """A program from uint8 `[b, T, H, W, 3]` to probabilities `[b, K]`, for any b, with the weights inside."""
-    if importlib.util.find_spec("flatbuffers") is None:
-        raise UsageError("jax writes StableHLO files with flatbuffers: pip install 'hallujax[export]'")
-    system = trained.system
-    variables = {}
-    for stage, networks in trained.variables.items():
-        folded = {
-            network: fold_batch_norm(params, networks["batch_stats"][network])
-            for network, params in networks["params"].items()
-        }
-        variables[stage] = {
-            "params": {network: params for network, (params, _) in folded.items()},
-            "batch_stats": {network: statistics for network, (_, statistics) in folded.items()},
-        }
-
-    def probabilities(rgb: jax.Array) -> jax.Array:
-        return jax.nn.softmax(system.logits(variables, rgb)[FUSED])
-
-    (clips,) = jax.export.symbolic_shape("b")
-    clip = jax.ShapeDtypeStruct((clips, system.frames, *system.frame_size, 3), jnp.uint8)
-    path.write_bytes(jax.export.export(jax.jit(probabilities), platforms=PLATFORMS)(clip).serialize())
-
-
-def _read_stablehlo(path: pathlib.Path) -> Callable[[np.ndarray], Any]:
-    try:
-        program = jax.export.deserialize(bytearray(path.read_bytes()))
-    except Exception as error:  # jax raises many kinds, of which a later jax's file is the likeliest
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(f"{path}: jax {jax.__version__} cannot read it ({reason})") from error
-    smallest = jnp.finfo(jnp.float32).tiny
-    return jax.jit(lambda clips: {FUSED: jnp.log(jnp.maximum(program.call(clips), smallest))})
 
 
 def _read_system(raw: dict[str, Any]) -> RgbSystem:

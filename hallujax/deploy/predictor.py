@@ -1,6 +1,7 @@
 """From a clip to classes: `hallujax.load(path)(clip)`."""
 
-import dataclasses
+import collections
+import functools
 import itertools
 import math
 import os
@@ -12,91 +13,19 @@ import jax
 import numpy as np
 
 from hallujax.data.clips import uniform_frames
+from hallujax.deploy.activation import class_activations
 from hallujax.deploy.export import SUMS, read_export
-from hallujax.deploy.system import FUSED, RgbSystem, bound
+from hallujax.deploy.prediction import Moment, Prediction, Scores, Trust
+from hallujax.deploy.system import FUSED, Bound, RgbSystem
 from hallujax.deploy.video import Clip, fit, open_clip
-from hallujax.errors import UsageError
+from hallujax.errors import CheckpointError, DataError, UsageError
+
+__all__ = ["Moment", "Prediction", "Predictor", "Scores", "Trust", "load"]
 
 Logits = Mapping[str, jax.Array]  # {"fused" or stream: [B, K]}
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """What one stream, or all of them together, says of a clip.
-
-    Attributes:
-      classes: K names.
-      logits: `[K]` float32; of a StableHLO export log-probabilities, the same up to a constant.
-    """
-
-    classes: tuple[str, ...]
-    logits: np.ndarray
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """`[K]`, the softmax of the logits."""
-        shifted = np.exp(self.logits - self.logits.max())
-        return shifted / shifted.sum()
-
-    @property
-    def label(self) -> str:
-        """The name of the likeliest class."""
-        return self.classes[int(self.logits.argmax())]
-
-    def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """The `count` likeliest classes, the likeliest first, as (name, probability)."""
-        probabilities = self.probabilities
-        order = np.argsort(-probabilities, kind="stable")[:count]
-        return [(self.classes[i], float(probabilities[i])) for i in order]
-
-
-@dataclasses.dataclass(frozen=True)
-class Moment:
-    """One window of a long clip, from `start` to `end` in `unit`: `s` of a video file, `frames` of anything else."""
-
-    start: float
-    end: float
-    unit: str
-    scores: Mapping[str, Scores]
-
-    @property
-    def label(self) -> str:
-        return self.scores[FUSED].label
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What a system says of a clip.
-
-    Attributes:
-      scores: of the whole system as `fused`, and of every stream by its name.
-      timeline: the windows, if it was asked for; the scores are then of their mean logits.
-    """
-
-    scores: Mapping[str, Scores]
-    timeline: tuple[Moment, ...] = ()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.scores[FUSED].classes
-
-    @property
-    def logits(self) -> np.ndarray:
-        """Fused, `[K]`."""
-        return self.scores[FUSED].logits
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """Fused, `[K]`."""
-        return self.scores[FUSED].probabilities
-
-    @property
-    def label(self) -> str:
-        return self.scores[FUSED].label
-
-    def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """The likeliest classes of the fused scores; see `Scores.top`."""
-        return self.scores[FUSED].top(count)
+BATCH = 16  # clips or windows
+MOST_WINDOWS = 1_000_000  # of one clip
+LONGEST_LIVE = 60.0  # seconds: the frames of a camera's window are kept
 
 
 class Predictor:
@@ -109,10 +38,11 @@ class Predictor:
 
     Attributes:
       system: what predicts, and the classes, frames and sizes it knows.
+      origin: which system of which seed was taken, and why, for people; empty if there was no choice.
     """
 
-    def __init__(self, system: RgbSystem, logits: Callable[[np.ndarray], Logits]):
-        self.system, self._logits = system, logits
+    def __init__(self, system: RgbSystem, logits: Callable[[np.ndarray], Logits], *, origin: str = ""):
+        self.system, self.origin, self._logits = system, origin, logits
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -129,12 +59,13 @@ class Predictor:
         Raises:
           DataError: if the clip cannot be read.
           UsageError: if `window` or `hop` is not positive, or PyAV is missing.
+          CheckpointError: if the weights do not fit the classes, or give no numbers.
         """
         if window is None:
             return next(self.predict_many([clip], batch_size=1))
-        return self._slide(open_clip(clip), window, window / 2 if hop is None else hop)
+        return Prediction.over(self.slide(clip, window, hop))
 
-    def predict_many(self, clips: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
+    def predict_many(self, clips: Iterable[Any], *, batch_size: int = BATCH) -> Iterator[Prediction]:
         """The predictions for many clips, in their order, a batch at a time.
 
         Raises:
@@ -142,28 +73,99 @@ class Predictor:
         """
         read = (self.read(clip) for clip in clips)
         for batch in _batches(read, batch_size):
-            yield from (Prediction(scores) for scores in self._scores(batch, batch_size))
+            yield from (Prediction(scores, depth=depth) for scores, depth in self._answers(batch, batch_size))
 
     def read(self, clip: Any) -> np.ndarray:
         """The frames of a clip that the networks will see, uint8 `[T, H, W, 3]`, which is a clip again."""
-        opened = open_clip(clip)
+        opened = self._open(clip)
         wanted = uniform_frames(len(opened.times), self.system.frames)
-        return np.stack([fit(frame, self.system.frame_size) for frame in opened.frames(wanted)])
+        return np.stack([self._fit(frame) for frame in opened.frames(wanted)])
 
-    def _slide(self, clip: Clip, window: float, hop: float) -> Prediction:
-        spans = _windows(clip.end, window, hop)
-        wanted = [_frames_between(clip.times, *span, self.system.frames) for span in spans]
-        moments = []
-        for start, batch in zip(
-            itertools.count(step=BATCH), _batches(self._read_windows(clip, wanted), BATCH), strict=False
-        ):
-            for (begin, end), scores in zip(spans[start:], self._scores(batch, BATCH), strict=False):
-                moments.append(Moment(begin, end, clip.unit, scores))
-        means = {
-            name: Scores(self.classes, np.mean([moment.scores[name].logits for moment in moments], axis=0))
-            for name in moments[0].scores
-        }
-        return Prediction(means, tuple(moments))
+    def slide(self, clip: Any, window: float, hop: float | None = None) -> Iterator[Moment]:
+        """The windows of a long clip, as they are read: at any length, a batch of windows is in memory.
+
+        Arguments and errors are those of a call.
+        """
+        opened = self._open(clip)
+        spans = _windows(opened.end, window, window / 2 if hop is None else hop)
+        wanted = [_frames_between(opened.times, *span, self.system.frames) for span in spans]
+        answers = (
+            answer
+            for batch in _batches(self._read_windows(opened, wanted), BATCH)
+            for answer in self._answers(batch, BATCH)
+        )
+        for (start, end), (scores, depth) in zip(spans, answers, strict=True):
+            yield Moment(start, end, opened.unit, scores, depth)
+
+    def follow(
+        self, frames: Iterable[tuple[float, np.ndarray]], window: float, hop: float | None = None
+    ) -> Iterator[Moment]:
+        """A window after every `hop` seconds of frames that come one by one, say `camera.watch(0)`.
+
+        A window ends with the newest frame, and is predicted before the next frame is asked for. The first is
+        said when `window` seconds have been seen, or at the end of a source that ends before.
+
+        Args:
+          frames: seconds, not decreasing, and frames uint8 `[H, W, 3]`.
+          window: seconds, 60 at most.
+          hop: seconds; half a window if not said.
+
+        Raises:
+          UsageError: if `window` or `hop` is not positive, or the window is too long.
+        """
+        hop = window / 2 if hop is None else hop
+        if not (0 < window <= LONGEST_LIVE and 0 < hop < math.inf):
+            raise UsageError(f"window is {window} and hop {hop}; a camera's are above 0, its window at most 60 seconds")
+        kept: collections.deque[tuple[float, np.ndarray]] = collections.deque()
+        due = window
+        for moment, frame in frames:
+            kept.append((moment, self._fit(frame)))
+            while kept[0][0] < moment - window:
+                kept.popleft()
+            if moment >= due - 1e-9:
+                yield self._live(kept)
+                due = max(due + hop, moment)  # a source faster than its windows: what was due meanwhile is left out
+        if kept and due == window:
+            yield self._live(kept)
+
+    def activations(self, clip: Any, label: str | None = None) -> dict[str, np.ndarray]:
+        """Where each stream looks: maps `{stream: [T, h, w]}` float32 in 0..1 over the frames of `read(clip)`.
+
+        Args:
+          clip: see the class.
+          label: the class that they speak for; the predicted one if not said. See `activation.class_activations`.
+
+        Raises:
+          DataError: if the clip cannot be read.
+          UsageError: if there is no such class, or the weights are inside a program (StableHLO).
+        """
+        if not isinstance(self._logits, Bound):
+            raise UsageError("class-activation maps need the weights; load a run or a safetensors export")
+        frames = self.read(clip)
+        if label is None:
+            ((scores, _),) = self._answers([frames], 1)
+            label = scores[FUSED].label
+        if label not in self.classes:
+            raise UsageError(f"there is no class {label!r}; known: {', '.join(self.classes)}")
+        rgb = frames[None, ..., :3].astype(np.uint8)  # of a clip with depth too
+        found = self._activations(self._logits.variables, rgb, np.array([self.classes.index(label)]))
+        return {name: np.asarray(maps[0]) for name, maps in found.items()}
+
+    @functools.cached_property
+    def _activations(self) -> Callable[..., dict[str, jax.Array]]:
+        return jax.jit(functools.partial(class_activations, self.system))
+
+    def _open(self, clip: Any) -> Clip:
+        return open_clip(clip)
+
+    def _fit(self, frame: np.ndarray) -> np.ndarray:
+        return fit(frame, self.system.frame_size)
+
+    def _live(self, kept: Iterable[tuple[float, np.ndarray]]) -> Moment:
+        times, frames = zip(*kept, strict=True)
+        chosen = np.stack([frames[i] for i in uniform_frames(len(frames), self.system.frames)])
+        ((scores, depth),) = self._answers([chosen], 1)
+        return Moment(times[0], times[-1], "s", scores, depth)
 
     def _read_windows(self, clip: Clip, wanted: list[np.ndarray]) -> Iterator[np.ndarray]:
         """The windows' frames from one pass over the clip, kept no longer than a window needs them."""
@@ -174,30 +176,45 @@ class Predictor:
             kept = {number: frame for number, frame in kept.items() if number >= window[0]}
             while window[-1] not in kept:
                 number, frame = next(frames)
-                kept[number] = fit(frame, self.system.frame_size)
+                kept[number] = self._fit(frame)
             yield np.stack([kept[number] for number in window.tolist()])
 
-    def _scores(self, clips: list[np.ndarray], batch_size: int) -> Iterator[dict[str, Scores]]:
-        """The batch is filled up with its first clip: one shape is compiled once."""
-        filled = np.stack(clips + clips[:1] * (batch_size - len(clips)))
-        logits = {name: np.asarray(values) for name, values in self._logits(filled).items()}
-        for i in range(len(clips)):
-            yield {name: Scores(self.classes, values[i]) for name, values in logits.items()}
+    def _answers(self, clips: list[np.ndarray], batch_size: int) -> Iterator[tuple[dict[str, Scores], Trust | None]]:
+        """What is said of each clip; the batch is filled up with its first clip: one shape is compiled once."""
+        logits = self._logits(filled(clips, batch_size))
+        for scores in self._scores(logits, len(clips)):
+            yield scores, None
 
+    def _scores(self, logits: Logits, count: int) -> list[dict[str, Scores]]:
+        """The first `count` clips' scores.
 
-BATCH = 16  # windows
+        Raises:
+          CheckpointError: if there are more classes than names or fewer, or the logits are not finite.
+        """
+        names = sorted(logits, key=lambda name: name != FUSED)  # which comes first wherever scores are shown
+        found = {name: np.asarray(logits[name], np.float32)[:count] for name in names}
+        for name, values in found.items():
+            if values.shape[1] != len(self.classes):
+                raise CheckpointError(
+                    f"{self.system.name}: {len(self.classes)} classes have names, {values.shape[1]} have scores; "
+                    "the list of classes is not this model's"
+                )
+            if not np.isfinite(values).all():
+                raise CheckpointError(f"{self.system.name}: the scores of {name} are not finite; its weights are bad")
+        return [{name: Scores(self.classes, values[i]) for name, values in found.items()} for i in range(count)]
 
 
 def load(path: str | os.PathLike, system: str | None = None) -> Predictor:
     """A predictor from a run or an export; of a run, only the networks that see RGB are read.
 
     Args:
-      path: the workdir of `hallujax train`, a seed's folder of `hallujax table`, or an export's folder.
+      path: the workdir of `hallujax train`, the folder of `hallujax table` or `demo`, of whose seeds the best on
+        validation clips is taken (of equals the first), or an export's folder.
       system: a row of the run's table. If not said: of the rows that need RGB alone, the one with the best accuracy on
         validation clips (of equals the first). An export holds one system.
 
     Raises:
-      UsageError: if the folder is neither, or there is no such system, or it needs more than RGB.
+      UsageError: if the folder is none of these, or there is no such system, or it needs more than RGB.
       CheckpointError: if the networks are damaged, or of another architecture than the run says.
     """
     path = pathlib.Path(path)
@@ -206,7 +223,7 @@ def load(path: str | os.PathLike, system: str | None = None) -> Predictor:
     from hallujax.deploy.run import read_run  # brings the training stack along, which an export does not need
 
     trained = read_run(path, system)
-    return Predictor(trained.system, bound(trained.system, trained.variables))
+    return Predictor(trained.system, Bound(trained.system, trained.variables), origin=trained.origin)
 
 
 def _windows(length: float, window: float, hop: float) -> list[tuple[float, float]]:
@@ -214,6 +231,8 @@ def _windows(length: float, window: float, hop: float) -> list[tuple[float, floa
     if not (0 < window < math.inf and 0 < hop < math.inf):
         raise UsageError(f"window is {window} and hop {hop}; both must be positive")
     last = max(0.0, length - window)
+    if last / hop > MOST_WINDOWS:
+        raise DataError(f"a clip of {length:g} has more than {MOST_WINDOWS:,} windows, one every {hop:g}; hop further")
     starts = [i * hop for i in range(math.ceil(round(last / hop, 9)))] + [last]
     return [(start, min(start + window, length)) for start in starts]
 
@@ -230,3 +249,8 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
+
+
+def filled(clips: list[np.ndarray], batch_size: int) -> np.ndarray:
+    """A batch of them, filled up with the first."""
+    return np.stack(clips + clips[:1] * (batch_size - len(clips)))

@@ -2,10 +2,13 @@
 
 import json
 import pathlib
+import zipfile
+from collections.abc import Collection
 from typing import Any
 
+from hallujax.deploy.container import one_line
 from hallujax.deploy.system import Member, RgbSystem, TrainedSystem
-from hallujax.errors import UsageError
+from hallujax.errors import CheckpointError, UsageError
 from hallujax.evaluation.evaluate import Predictions
 from hallujax.evaluation.table import tabulate
 from hallujax.experiment import Experiment, from_json
@@ -13,25 +16,19 @@ from hallujax.models.streams import Variables
 from hallujax.training.checkpoint import Checkpoints
 
 
-def read_run(workdir: pathlib.Path, name: str | None) -> TrainedSystem:
+def read_run(path: pathlib.Path, name: str | None) -> TrainedSystem:
     """The system `name` of a workdir, or the best on validation clips of those that need RGB alone.
+
+    Of a table's folder it is that of the seed that is best on validation clips.
 
     Raises:
       UsageError: if the folder is no run, or there is no such system, none that is finished and needs RGB alone, or it
         needs more.
-      CheckpointError: if a checkpoint is damaged or of another architecture.
+      CheckpointError: if a file or a checkpoint is damaged or of another architecture.
     """
-    if not (workdir / "run.json").exists():
-        raise _no_run(workdir)
-    settings = json.loads((workdir / "run.json").read_text())
+    workdir, row, origin = _find(path, name)
+    settings, experiment = read_settings(workdir)
     described = settings["dataset"]
-    if "classes" not in described:
-        raise UsageError(
-            f"{workdir}/run.json is of an earlier hallujax and names no classes: start the same `hallujax train` or "
-            "`table` again; what is finished is kept, and the file is written anew"
-        )
-    experiment = from_json(settings["config"])
-    row = _choose(workdir, experiment, name)
     system = RgbSystem(
         name=row["method"],
         classes=tuple(described["classes"]),
@@ -40,7 +37,9 @@ def read_run(workdir: pathlib.Path, name: str | None) -> TrainedSystem:
         transforms=experiment.transforms,
         members=tuple(_member(experiment, stage) for stage in row["stages"]),
     )
-    variables = {stage: _read_networks(workdir / stage, system, stage) for stage in row["stages"]}
+    variables = {
+        stage: read_networks(workdir / stage, system.shapes[stage]["params"].keys()) for stage in row["stages"]
+    }
     system.check(variables, str(workdir))
     validation = Predictions.load(workdir / row["stages"][0] / "predictions_validation.npz")
     facts = {
@@ -60,22 +59,70 @@ def read_run(workdir: pathlib.Path, name: str | None) -> TrainedSystem:
         "revision": settings["revision"],
         "versions": settings["versions"],
     }
-    return TrainedSystem(system, variables, facts)
+    return TrainedSystem(system, variables, facts, workdir, origin)
+
+
+def read_settings(workdir: pathlib.Path) -> tuple[dict[str, Any], Experiment]:
+    """run.json, and the experiment in it.
+
+    Raises:
+      UsageError: if it is no workdir, or of another hallujax.
+      CheckpointError: if the file is damaged.
+    """
+    path = workdir / "run.json"
+    if not path.exists():
+        raise _no_run(workdir)
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        named = "classes" in settings["dataset"]
+        experiment = from_json(settings["config"])
+    except UsageError as error:
+        raise UsageError(f"{path} is of another hallujax: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({one_line(error)})") from error
+    if not named:
+        raise UsageError(
+            f"{path} is of an earlier hallujax and names no classes: start the same `hallujax train` or "
+            "`table` again; what is finished is kept, and the file is written anew"
+        )
+    return settings, experiment
+
+
+def _find(path: pathlib.Path, name: str | None) -> tuple[pathlib.Path, dict[str, Any], str]:
+    """Workdir and row of the system that is meant, and in words why it is that one, where there was a choice."""
+    seeds = [path] if (path / "run.json").exists() else sorted(file.parent for file in path.glob("seed*/run.json"))
+    if not seeds:
+        raise _no_run(path)
+    found, refused = [], []
+    for workdir in seeds:
+        try:
+            found.append((workdir, *_choose(workdir, read_settings(workdir)[1], name)))
+        except UsageError as error:  # of an unfinished seed, say; the others may do
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    workdir, row, others = max(found, key=lambda one: one[1]["validation"])
+    reasons = [f"{others} systems that need RGB alone"] if name is None and others > 1 else []
+    reasons += [f"{len(found)} seeds"] if len(found) > 1 else []
+    best = f", on validation clips the best of {' and '.join(reasons)}" if reasons else ""
+    left_out = f" ({len(refused)} of {len(seeds)} seeds left out: {refused[0]})" if refused else ""
+    return workdir, row, f"{row['method']} of {workdir}{best}{left_out}" if best or left_out else ""
 
 
 def _no_run(path: pathlib.Path) -> UsageError:
     if not path.is_dir():
-        return UsageError(f"{path}: no such folder; give a run's workdir or an export's folder")
-    if seeds := sorted(seed.name for seed in path.glob("seed*") if (seed / "run.json").exists()):
-        return UsageError(f"{path} is a table of several seeds; give one of them, say {path / seeds[0]}")
+        return UsageError(f"{path}: no such folder; give a run's or a table's folder, or an export's")
     if (path / "stage.json").exists():
         return UsageError(f"{path} is one stage; give the workdir it lies in, {path.absolute().parent}")
     return UsageError(f"{path} is no run and no export: it has neither run.json nor SHA256SUMS")
 
 
-def _choose(workdir: pathlib.Path, experiment: Experiment, name: str | None) -> dict[str, Any]:
-    """The system's row of the table. Test accuracies have no say in it."""
-    rows = tabulate(experiment, {experiment.seed: workdir})
+def _choose(workdir: pathlib.Path, experiment: Experiment, name: str | None) -> tuple[dict[str, Any], int]:
+    """The system's row of the table, and how many rows it could have been. Test accuracies have no say in it."""
+    try:
+        rows = tabulate(experiment, {experiment.seed: workdir})
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{workdir}: a stage.json or its predictions are damaged ({one_line(error)})") from error
     # A row tested on fewer modalities than its stages have (ModDrop's) still holds the streams of the others.
     narrowed = {system.name for system in experiment.systems if system.test_modalities}
     deployable = [
@@ -87,7 +134,7 @@ def _choose(workdir: pathlib.Path, experiment: Experiment, name: str | None) -> 
     if not deployable:
         raise UsageError(f"{workdir} holds no finished system that needs RGB alone")
     if name is None:
-        return max(deployable, key=lambda row: row["validation"])
+        return max(deployable, key=lambda row: row["validation"]), len(deployable)
     chosen = [row for row in rows if row["method"] == name]
     if not chosen:
         raise UsageError(f"{workdir} has no system {name!r}; it has {names}")
@@ -96,7 +143,7 @@ def _choose(workdir: pathlib.Path, experiment: Experiment, name: str | None) -> 
     if chosen[0] not in deployable:
         seen = sorted({m for stage in chosen[0]["stages"] for m in _modalities_at_test(workdir, stage)})
         raise UsageError(f"{name!r} holds streams of {' + '.join(seen)}; those that need RGB alone: {names}")
-    return chosen[0]
+    return chosen[0], 1
 
 
 def _modalities_at_test(workdir: pathlib.Path, stage: str) -> list[str]:
@@ -105,13 +152,18 @@ def _modalities_at_test(workdir: pathlib.Path, stage: str) -> list[str]:
 
 def _member(experiment: Experiment, name: str) -> Member:
     stage = experiment.stages[name]
-    return Member(stage=name, method=stage.method, options=stage.options, model=stage.model)
+    return Member(stage=name, method=stage.method, options=stage.options, model=stage.model, models=stage.models)
 
 
-def _read_networks(folder: pathlib.Path, system: RgbSystem, stage: str) -> Variables:
+def read_networks(folder: pathlib.Path, names: Collection[str]) -> Variables:
+    """`{"params", "batch_stats"}` of the named networks of a finished stage's folder.
+
+    Raises:
+      CheckpointError: if there are none or they cannot be read.
+    """
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
-        return checkpoints.restore_best(networks=list(system.shapes[stage]["params"]))
+        return checkpoints.restore_best(networks=names)
     finally:
         checkpoints.close()
 

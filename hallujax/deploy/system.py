@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,19 +14,21 @@ from jax.extend.core import Literal
 from hallujax.data.transforms import TransformOptions, encode
 from hallujax.errors import CheckpointError, UsageError
 from hallujax.methods import Method, build, clip_logits
-from hallujax.models.streams import Networks, Variables, build_stream, initialize
+from hallujax.methods.method import Outputs
+from hallujax.models.streams import Networks, Variables, build_streams, initialize
 
 FUSED = "fused"  # beside the streams' names: the mean of the members' clip logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
-    """One stage of a system; `method`, `options` and `model` as in `experiment.Stage`."""
+    """One stage of a system; `method`, `options`, `model` and `models` as in `experiment.Stage`."""
 
     stage: str
     method: str
     options: Mapping[str, Any]
     model: Mapping[str, Any]
+    models: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,13 +61,19 @@ class RgbSystem:
                     "only a system that needs RGB alone can be deployed"
                 )
 
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """`[T, H, W, 3]` of the frames it is given."""
+        return (self.frames, *self.frame_size, 3)
+
     @functools.cached_property
     def methods(self) -> dict[str, Method]:
         """`{stage: its method}`."""
-        return {
-            member.stage: build(member.method, build_stream(member.model, len(self.classes)), member.options)
-            for member in self.members
-        }
+        methods = {}
+        for member in self.members:
+            stream, others = build_streams(member.model, member.models, len(self.classes))
+            methods[member.stage] = build(member.method, stream, member.options, others)
+        return methods
 
     @functools.cached_property
     def shapes(self) -> Variables:
@@ -99,13 +108,18 @@ class RgbSystem:
           variables: as `shapes`.
           rgb: uint8 `[B, T, H, W, 3]`.
         """
-        batch = encode({"rgb": rgb}, self.transforms)
-        outputs = {
-            stage: method.forward(_Kept(method, variables[stage]), batch) for stage, method in self.methods.items()
-        }
+        return self.scores(self.outputs(variables, rgb))
+
+    def scores(self, outputs: Mapping[str, Outputs]) -> dict[str, jax.Array]:
+        """The logits of what `outputs` returned."""
         fused = jnp.mean(jnp.stack([self.methods[stage].predict(outputs[stage]) for stage in outputs]), axis=0)
         streams = {name: clip_logits(outputs[stage][network]) for name, (stage, network) in self.streams.items()}
         return {FUSED: fused, **streams}
+
+    def outputs(self, variables: Variables, rgb: jax.Array) -> dict[str, Outputs]:
+        """`{stage: {network: its output}}`; arguments as for `logits`."""
+        batch = encode({"rgb": rgb}, self.transforms)
+        return {stage: method.forward(_Kept(method, variables[stage]), batch) for stage, method in self.methods.items()}
 
     def check(self, variables: Variables, where: str) -> None:
         """Raises CheckpointError, naming the first array that is missing, left over or of another shape."""
@@ -117,6 +131,16 @@ class RgbSystem:
                 raise CheckpointError(
                     f"{where}: {name} is {found[name].dtype}{list(found[name].shape)}, "
                     f"the network's is {leaf.dtype}{list(leaf.shape)}"
+                )
+
+    def check_program(self, takes: Any, gives: Any, where: str) -> None:
+        """Raises CheckpointError if a program's input or output, with a `dtype` and a `shape`, is not this system's."""
+        clips, probabilities = ("uint8", *self.clip_shape), ("float32", len(self.classes))
+        for what, found, expected in (("takes", takes, clips), ("gives", gives, probabilities)):
+            if (str(found.dtype), *found.shape[1:]) != expected:
+                shape = ", ".join(map(str, ("B", *expected[1:])))
+                raise CheckpointError(
+                    f"{where}: it {what} {found.dtype}{list(found.shape)}, config.json says {expected[0]}[{shape}]"
                 )
 
     def _modalities(self, method: Method) -> dict[str, jax.ShapeDtypeStruct]:
@@ -133,11 +157,15 @@ class TrainedSystem:
       system: without its numbers.
       variables: its numbers, as `RgbSystem.shapes`.
       facts: what the run's files say of it, for people: where it was trained and how well it did.
+      workdir: of the seed that it is from.
+      origin: which system of which seed it is, and why that one, for people; empty if there was no choice.
     """
 
     system: RgbSystem
     variables: Variables
     facts: dict[str, Any]
+    workdir: pathlib.Path
+    origin: str
 
 
 class _Kept(Networks):
@@ -172,11 +200,19 @@ def _needed(method: Method, clip: Mapping[str, jax.ShapeDtypeStruct]) -> Variabl
     }
 
 
-def bound(system: RgbSystem, variables: Variables) -> Callable[[np.ndarray], dict[str, jax.Array]]:
-    """`system.logits` with its variables on the default device, compiled once for each batch size."""
-    step = jax.jit(system.logits)
-    variables = jax.device_put(variables)
-    return lambda clips: step(variables, clips)
+class Bound:
+    """`RgbSystem.logits` with its variables on the default device, compiled once for each batch size.
+
+    Attributes:
+      variables: as `RgbSystem.shapes`; a program whose weights are inside it (StableHLO) is no `Bound` and has none.
+    """
+
+    def __init__(self, system: RgbSystem, variables: Variables):
+        self.variables = jax.device_put(variables)
+        self._step = jax.jit(system.logits)
+
+    def __call__(self, clips: np.ndarray) -> dict[str, jax.Array]:
+        return self._step(self.variables, clips)
 
 
 def flatten(tree: Any) -> dict[str, Any]:

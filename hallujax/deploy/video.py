@@ -1,28 +1,19 @@
-"""Clips of any origin: video files through PyAV, folders of pictures, arrays; read in order and in little memory.
+"""Clips of any origin: video files, folders of pictures, arrays and files of them; read in order, in little memory."""
 
-A file is decoded twice, once to learn how many frames it has and when each appears (neither headers nor packets are
-to be trusted with that), and once for the frames that are wanted: at any length, only these are ever kept.
-"""
-
-import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from hallujax.errors import DataError, UsageError
+from hallujax.deploy.container import DEPTH, MAX_PIXELS, VideoFile, one_line
+from hallujax.errors import DataError
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MAX_PIXELS = 2**26  # a frame: twice 8K
-# FFmpeg would also show a text file as a film of its letters, and a playlist would have it open other files.
-CONTAINERS = (
-    "3g2,3gp,apng,asf,avi,dv,flv,gif,h264,hevc,image2,ivf,jpeg_pipe,m4a,m4v,matroska,mj2,mjpeg,mov,mp3,mp4,mpeg,mpegts,"
-    "mpegvideo,mxf,ogg,png_pipe,wav,webm,yuv4mpegpipe"
-)
+_UNREADABLE = (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError)
 
 
 class Clip(Protocol):
@@ -44,7 +35,7 @@ class Clip(Protocol):
 
 
 def open_clip(source: Any) -> Clip:
-    """A clip from the path of a video, the path of a folder of pictures, or frames uint8 `[T, H, W, 3]`.
+    """A clip from the path of a video, a folder of pictures or an .npy file, or from frames uint8 `[T, H, W, 3]`.
 
     Raises:
       DataError: if there is no such file or it cannot be read, or the array is of another shape or type.
@@ -52,12 +43,44 @@ def open_clip(source: Any) -> Clip:
     """
     if not isinstance(source, str | os.PathLike):
         return Frames(source)
-    path = pathlib.Path(source)
+    path = _existing(source)
     if path.is_dir():
         return Folder(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file or folder")
-    return VideoFile(path)
+    return Frames(_array(path), f"{path}: ") if path.suffix == ".npy" else VideoFile(path)
+
+
+def open_depth(source: Any) -> Clip:
+    """Depth in millimetres, 0 for no return, of the same kinds: frames are uint16 `[H, W]`.
+
+    A folder holds 16-bit grey pictures; a video keeps 16 bits (FFV1 does, as gray16le).
+
+    Raises:
+      DataError, UsageError: as `open_clip`, and for fewer bits.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return DepthFrames(source)
+    path = _existing(source)
+    if path.is_dir():
+        return Folder(path, _depth_picture)
+    return DepthFrames(_array(path), f"{path}: ") if path.suffix == ".npy" else VideoFile(path, DEPTH)
+
+
+def _existing(source: str | os.PathLike) -> pathlib.Path:
+    path = pathlib.Path(source)
+    try:
+        if path.is_dir() or path.is_file():
+            return path
+    except (OSError, ValueError) as error:  # a name that is too long, or no name
+        raise DataError(f"{str(path)[:200]!r}: {one_line(error)}") from error
+    raise DataError(f"{path}: no such file or folder")
+
+
+def _array(path: pathlib.Path) -> np.ndarray:
+    """What an .npy file holds, read as far as it is looked at."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (EOFError, *_UNREADABLE) as error:
+        raise DataError(f"{path}: not a readable .npy file ({one_line(error)})") from error
 
 
 def fit(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -75,24 +98,48 @@ def fit(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).resize(size[::-1], resampling, box=box))
 
 
+def fit_depth(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A depth map `[H, W]` as `fit` has it, of each pixel the nearest: depths are never mixed."""
+    (height, width), scale = depth.shape, min(depth.shape[0] / size[0], depth.shape[1] / size[1])
+
+    def nearest(pixels: int, wanted: int) -> np.ndarray:
+        places = (pixels - scale * wanted) / 2 + (np.arange(wanted) + 0.5) * scale - 0.5
+        return np.clip(np.rint(places).astype(int), 0, pixels - 1)
+
+    return depth[np.ix_(nearest(height, size[0]), nearest(width, size[1]))]
+
+
 class Frames:
-    """A clip from an array."""
+    """A clip from an array; `where` goes before what is wrong with it."""
 
-    unit = "frames"
+    unit, kind, dtype, shape = "frames", "frames", np.uint8, (3,)
 
-    def __init__(self, frames: Any):
-        self._frames = np.asarray(frames)
-        if self._frames.ndim != 4 or self._frames.shape[-1] != 3 or self._frames.dtype != np.uint8:
-            raise DataError(
-                f"frames must be uint8 [T, H, W, 3], these are {self._frames.dtype}{list(self._frames.shape)}"
-            )
+    def __init__(self, frames: Any, where: str = ""):
+        try:
+            self._frames = np.asarray(frames)
+        except ValueError as error:
+            raise DataError(f"{where}{self.kind} must be all of one size ({one_line(error)})") from error
+        dtype, found = self._frames.dtype, self._frames.shape
+        if len(found) != 3 + len(self.shape) or found[3:] != self.shape or dtype != self.dtype:
+            inside = "".join(f", {side}" for side in self.shape)
+            hint = "; scale them to 0..255 and convert them" if dtype.kind == "f" and self.shape else ""
+            must = f"{np.dtype(self.dtype)} [T, H, W{inside}]"
+            raise DataError(f"{where}{self.kind} must be {must}, these are {dtype}{[*found]}{hint}")
         if not self._frames.size:
-            raise DataError(f"frames are empty: {list(self._frames.shape)}")
+            raise DataError(f"{where}{self.kind} are empty: {[*found]}")
+        if found[1] * found[2] > MAX_PIXELS:
+            raise DataError(f"{where}{self.kind} of {found[2]}x{found[1]} pixels are too large")
         self.times, self.end = np.arange(len(self._frames), dtype=float), float(len(self._frames))
 
     def frames(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
         for number in wanted:
-            yield self._frames[number]
+            yield np.asarray(self._frames[number])
+
+
+class DepthFrames(Frames):
+    """Depth from an array uint16 `[T, H, W]`, millimetres."""
+
+    kind, dtype, shape = "depth", np.uint16, ()
 
 
 class Folder:
@@ -103,8 +150,13 @@ class Folder:
 
     unit = "frames"
 
-    def __init__(self, path: pathlib.Path):
-        pictures = [file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file()]
+    def __init__(self, path: pathlib.Path, read: Callable[[pathlib.Path], np.ndarray] | None = None):
+        """`read` makes a frame of a file; a picture's RGB if not said."""
+        self._read = _picture if read is None else read
+        try:
+            pictures = [file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file()]
+        except OSError as error:
+            raise DataError(f"{path}: {one_line(error)}") from error
         if not pictures:
             raise DataError(f"{path}: no pictures in this folder ({', '.join(PICTURES)})")
         self._pictures = sorted(pictures, key=lambda file: _natural(file.name))
@@ -112,12 +164,12 @@ class Folder:
 
     def frames(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
         for number in wanted:
-            yield _picture(self._pictures[number])
+            yield self._read(self._pictures[number])
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """`frame10` as `("frame", 10)`, in a form that compares."""
-    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
 
 
 def _picture(path: pathlib.Path) -> np.ndarray:
@@ -128,79 +180,17 @@ def _picture(path: pathlib.Path) -> np.ndarray:
             if picture.mode.startswith(("I", "F")):
                 raise DataError(f"{path}: pictures of 16 bits and more are no RGB; is this depth?")
             return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable picture ({_one_line(error)})") from error
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: not a readable picture ({one_line(error)})") from error
 
 
-class VideoFile:
-    """A clip from a video file: upright as its display matrix has it, grey become RGB, transparency dropped."""
-
-    unit = "s"
-
-    def __init__(self, path: pathlib.Path):
-        self._path = path
-        times, durations, discarded = [], [], 0
-        with self._opened() as (container, stream):
-            listed = "mp4" in container.format.name
-            declared, rate = stream.frames, float(stream.average_rate or 25)
-            for packet in container.demux(stream):
-                discarded += packet.is_discard
-                for frame in packet.decode():
-                    self._check_size(frame)
-                    times.append(len(times) / rate if frame.time is None else frame.time)
-                    durations.append(float((frame.duration or 0) * (frame.time_base or 0)))
-        if not times:
-            raise DataError(f"{path}: a video without a single frame that can be decoded")
-        # MP4 and its kin list their frames one by one; AVI counts those that it only repeats.
-        if listed and len(times) < declared - discarded:
-            raise DataError(f"{path}: damaged or cut short: {len(times)} of {declared - discarded} frames are there")
-        self.times = np.maximum.accumulate(np.array(times) - times[0])
-        usual = float(np.median(np.diff(self.times))) if len(times) > 1 else 1 / rate
-        self.end = float(self.times[-1]) + (durations[-1] or usual)
-
-    def frames(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-        wanted = list(wanted)
-        done = 0
-        with self._opened() as (container, stream):
-            for number, frame in enumerate(container.decode(stream)):
-                if done < len(wanted) and wanted[done] == number:
-                    picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                    while done < len(wanted) and wanted[done] == number:
-                        yield picture
-                        done += 1
-                if done == len(wanted):
-                    return
-        raise DataError(f"{self._path}: it has changed while it was read")
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[tuple[Any, Any]]:
-        """The container and its first stream of moving pictures; what FFmpeg raises becomes a DataError."""
-        try:
-            import av
-        except ImportError as error:
-            raise UsageError(
-                "reading videos needs PyAV: pip install 'hallujax[video]'; folders of pictures need nothing"
-            ) from error
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-        try:
-            with av.open(str(self._path.resolve()), options=options, metadata_errors="replace") as container:
-                cover = av.stream.Disposition.attached_pic
-                streams = [stream for stream in container.streams.video if not stream.disposition & cover]
-                if not streams:
-                    what = "sound alone" if container.streams.audio else "no video stream"
-                    raise DataError(f"{self._path}: it holds {what}")
-                if streams[0].codec_context is None:
-                    raise DataError(f"{self._path}: a video that no decoder here knows")
-                self._check_size(streams[0].codec_context)
-                streams[0].thread_type = "AUTO"
-                yield container, streams[0]
-        except av.FFmpegError as error:
-            raise DataError(f"{self._path}: not a video that FFmpeg can read ({_one_line(error)})") from error
-
-    def _check_size(self, picture: Any) -> None:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise DataError(f"{self._path}: frames of {picture.width}x{picture.height} pixels are too large")
-
-
-def _one_line(error: Exception) -> str:
-    return (str(getattr(error, "strerror", None) or error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _depth_picture(path: pathlib.Path) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise DataError(f"{path}: {picture.width}x{picture.height} pixels are too many")
+            if not picture.mode.startswith("I;16"):
+                raise DataError(f"{path}: depth is 16-bit grey in millimetres, this picture is {picture.mode}")
+            return np.asarray(picture).astype(np.uint16)
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: not a readable picture ({one_line(error)})") from error

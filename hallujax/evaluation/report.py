@@ -14,6 +14,7 @@ import numpy as np
 
 from hallujax.errors import HallujaxError, UsageError
 from hallujax.evaluation import comparison, figures, runs
+from hallujax.evaluation.changed_clips import changed_clips
 from hallujax.evaluation.comparison import Difference
 from hallujax.evaluation.metrics import confusion_matrix
 from hallujax.evaluation.runs import Row, Run, Stage
@@ -82,6 +83,7 @@ def _page(run: Run) -> dict[str, Any]:
         "bars": figures.accuracy_bars(_bars(run), chance) if run.rows else None,
         "samples": _samples(run, dataset, reason),
         "noise_mm": int(figures.NOISE_MM),
+        "changed": _changed(run, dataset),
         "curves": _curves(run, chance),
         "confusion": _confusion(run, classes),
         "robustness": _robustness(run),
@@ -280,6 +282,14 @@ def _samples(run: Run, dataset: Any, reason: str) -> dict[str, Any]:
         return _sample_strips(run, dataset)
     except HallujaxError as error:
         return {"clips": [], "reason": str(error)}
+
+
+def _changed(run: Run, dataset: Any) -> dict[str, Any] | None:
+    try:
+        return None if dataset is None else changed_clips(run, dataset)
+    except HallujaxError as error:
+        run.problems.append(f"clips that changed are left out: {error}")
+        return None
 
 
 def _sample_strips(run: Run, dataset: Any) -> dict[str, Any]:

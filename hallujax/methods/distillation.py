@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 
 from hallujax import losses
+from hallujax.data.joints import JOINTS
 from hallujax.errors import UsageError
-from hallujax.methods.method import Method, clip_logits, mean_logits, one_of, present_streams
+from hallujax.methods.method import Method, clip_logits, frames_only, mean_logits, one_of, present_streams
 from hallujax.models import VideoResNet, head_of
 
 
@@ -38,6 +39,10 @@ def hallucination(
     """
 
     one_of("layer", layer, ("features", *(f"block{i}" for i in range(1, len(stream.stage_sizes) + 1))))
+    if layer != "features":
+        frames_only(f"layer={layer}", teacher, student_modality)
+    elif stream.bottleneck is None and len({JOINTS} & {teacher, student_modality}) == 1:
+        raise UsageError("features of frames and joints have one size only behind a bottleneck: set model.bottleneck")
 
     def feature(output):
         return output.features if layer == "features" else output.maps[layer]
@@ -95,6 +100,7 @@ def side_information(
       student_modality: what the two others see, and the plain stream's name.
       scale: of the feature term, `losses.hallucination`; the labels' five terms have weight 1.
     """
+    frames_only("side_information", teacher, student_modality)
     plain, head = student_modality, f"{teacher}_head"
     modalities = {teacher: teacher, plain: student_modality, "hallucination": student_modality}
     layer = f"block{len(stream.stage_sizes)}"
@@ -159,8 +165,7 @@ def distillation(
     Raises:
       UsageError: without a teacher, or for one that is called `student`.
     """
-    if not teachers or "student" in teachers:
-        raise UsageError(f"distillation takes one teacher or more, none called student; these are {sorted(teachers)}")
+    check_teachers(teachers)
     modalities = {**teachers, "student": student_modality}
 
     def student_losses(outputs, batch):
@@ -184,3 +189,9 @@ def distillation(
         predict=lambda outputs: clip_logits(outputs["student"]),
         test_modalities=(student_modality,),
     )
+
+
+def check_teachers(teachers: Mapping[str, str]) -> None:
+    """Raises UsageError if there is none, or one that is called `student`."""
+    if not teachers or "student" in teachers:
+        raise UsageError(f"distillation takes one teacher or more, none called student; these are {sorted(teachers)}")

@@ -14,12 +14,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from hallujax.data.joints import JOINTS
 from hallujax.errors import UsageError
 from hallujax.models import StreamOutput
 from hallujax.models.streams import Networks
 
 Array = jax.Array
-Batch = Mapping[str, Array]  # float modalities [B, T, H, W, C], `label` [B], `mask` [B]
+Batch = Mapping[str, Array]  # frames [B, T, H, W, C] and joints [B, T, bodies, J, 3], float; `label` [B], `mask` [B]
 Outputs = dict[str, Any]
 
 
@@ -70,6 +71,12 @@ def one_of(option: str, value: str, known: tuple[str, ...]) -> None:
     """Raises UsageError for an option's value that is not known."""
     if value not in known:
         raise UsageError(f"option {option} is {value!r}; known: {', '.join(known)}")
+
+
+def frames_only(what: str, *modalities: str) -> None:
+    """Raises UsageError if one of the modalities is joints, whose stream has no maps."""
+    if JOINTS in modalities:
+        raise UsageError(f"{what} needs the maps of streams of frames; the stream of {JOINTS} has none")
 
 
 def present_streams(nets: Networks, batch: Batch, modalities: Mapping[str, str]) -> Outputs:

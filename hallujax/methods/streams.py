@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from hallujax import losses
 from hallujax.errors import UsageError
-from hallujax.methods.method import Method, clip_logits, one_of
+from hallujax.methods.method import Method, clip_logits, frames_only, one_of
 from hallujax.models import VideoResNet, connections
 
 
@@ -53,11 +53,13 @@ def two_stream(
     if len(modalities) != 2:
         raise UsageError(f"two_stream takes two networks, not {sorted(modalities)}")
     first, second = modalities
+    if connect:
+        frames_only("connect", *modalities.values())
 
     def forward(nets, batch):
         source = nets(first, batch[modalities[first]])
-        modulation = connections(source) if connect else None
-        return {first: source, second: nets(second, batch[modalities[second]], modulation=modulation)}
+        given = {"modulation": connections(source)} if connect else {}
+        return {first: source, second: nets(second, batch[modalities[second]], **given)}
 
     def predict(outputs):
         return (clip_logits(outputs[first]) + clip_logits(outputs[second])) / 2
@@ -71,6 +73,37 @@ def two_stream(
         weights={"ce": 1.0},
         predict=predict,
         test_modalities=tuple(sorted(set(modalities.values()))),
+    )
+
+
+def balanced_two_stream(stream: VideoResNet, *, modalities: Mapping[str, str], alpha: float = 0.3) -> Method:
+    """`two_stream` whose faster modality is held back, by on-the-fly gradient modulation (Peng et al., CVPR 2022).
+
+    The two streams are two players with the same loss, each times its own `losses.learning_pace`. So at a pace of 1 for
+    both it is `two_stream`, and otherwise each stream's gradient is multiplied by its own factor: train it by SGD,
+    Adam divides by the gradient's size. A stream's own part of the fused logits is half its clip logits. Of the
+    paper's two parts this is the modulation; the noise that it adds to the gradients is not in it.
+
+    Args:
+      stream, modalities: as in `two_stream`.
+      alpha: see `losses.learning_pace`; 0 holds nothing back.
+    """
+    whole = two_stream(stream, modalities=modalities)
+
+    def paced_losses(outputs, batch):
+        loss = losses.cross_entropy(whole.predict(outputs), batch["label"])
+        own = {network: clip_logits(outputs[network]) / 2 for network in modalities}
+        paced = {}
+        for network, other in zip(modalities, reversed(modalities), strict=True):
+            pace = losses.learning_pace(own[network], own[other], batch["label"], batch["mask"], alpha=alpha)
+            paced[network] = {f"paced_{network}": pace * loss}
+        return paced
+
+    return dataclasses.replace(
+        whole,
+        players={network: network for network in modalities},
+        losses=paced_losses,
+        weights={f"paced_{network}": 1.0 for network in modalities},
     )
 
 

@@ -6,12 +6,28 @@ C]`, frames folded into the batch, so that nothing has more than two spatial dim
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
+
+_portable = contextvars.ContextVar("portable", default=False)
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """What is traced in here has every convolution and pooling as such, for compilers other than XLA to read."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
 
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # torchvision's ResNet
 
@@ -35,7 +51,7 @@ class Conv(nn.Module):
         size = self.kernel_size
         kernel = self.param("kernel", conv_init, (size, size, x.shape[-1], self.features), jnp.float32)
         kernel = kernel.astype(self.dtype)
-        if size == 1:
+        if size == 1 and not _portable.get():
             return pointwise(x[:, :: self.stride, :: self.stride], kernel[0, 0])
         if on_cpu() and -(-x.shape[1] // self.stride) < size:
             return conv_by_patches(x, kernel, self.stride)
@@ -44,7 +60,7 @@ class Conv(nn.Module):
 
 def on_cpu() -> bool:
     """Whether XLA:CPU compiles this; its slow paths are avoided below, and only there."""
-    return jax.default_backend() == "cpu"
+    return jax.default_backend() == "cpu" and not _portable.get()
 
 
 def conv(x: Array, kernel: Array, stride: int) -> Array:

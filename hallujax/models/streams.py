@@ -28,6 +28,18 @@ def build_stream(arguments: Mapping[str, Any], num_classes: int) -> VideoResNet:
     return VideoResNet(num_classes=num_classes, **said)
 
 
+def build_streams(
+    model: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], num_classes: int
+) -> tuple[VideoResNet, dict[str, VideoResNet]]:
+    """The `VideoResNet` of `model`, and those of the networks that differ from it: `{network: what differs}`.
+
+    Raises:
+      TypeError, KeyError: as `build_stream`.
+    """
+    others = {network: build_stream({**model, **changes}, num_classes) for network, changes in models.items()}
+    return build_stream(model, num_classes), others
+
+
 class Networks:
     """The networks of one forward pass, called by name.
 

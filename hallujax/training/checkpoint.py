@@ -2,7 +2,9 @@
 
 `latest` holds the state and, in the same step folder, the progress: plateau and best-score counters, the data position
 (samples consumed), the length of the metrics log. `best` holds the parameters and statistics with the best validation
-score. Both are orbax checkpoints, written asynchronously and made visible by one rename.
+score. Both are orbax checkpoints, written asynchronously with a manifest of checksums, and made visible by one rename.
+A damaged `latest` is moved into `damaged` and the one before it continued from: the same steps then give the same
+state.
 """
 
 import pathlib
@@ -15,8 +17,10 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
 from hallujax.errors import CheckpointError
+from hallujax.training.manifest import damage, write_manifest
 from hallujax.training.state import TrainState
 
+TMP_DIR_SUFFIX = ".orbax-checkpoint-tmp"  # of a folder that orbax has not finished
 FOLDERS_AND_METADATA = 2**20  # bytes; on the safe side of what orbax adds to the arrays
 
 
@@ -25,6 +29,7 @@ class Checkpoints:
 
     def __init__(self, directory: pathlib.Path):
         self._directory = pathlib.Path(directory).absolute()
+        self.noticed: list[str] = []  # lines about checkpoints that were found damaged
         self._latest = _manager(self._directory / "latest")
         self._best = _manager(self._directory / "best")
 
@@ -47,12 +52,12 @@ class Checkpoints:
         self.wait()
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The latest state and progress, or None before the first save.
+        """The latest state and progress that are whole, or None before the first save.
 
         Raises:
-          CheckpointError: if it cannot be read, or holds another architecture than `template`.
+          CheckpointError: if none is whole, it cannot be read, or holds another architecture than `template`.
         """
-        step = self._latest.latest_step()
+        step = self._latest_whole()
         if step is None:
             return None
         template_dict = _as_dict(template)
@@ -73,6 +78,27 @@ class Checkpoints:
             ) from error
         return TrainState(**restored["state"]), restored["progress"]
 
+    def _latest_whole(self) -> int | None:
+        """Sets the damaged ones after it aside; None before the first save."""
+        steps = sorted(self._latest.all_steps())
+        found = {step: damage(self._directory / "latest" / str(step)) for step in steps}
+        whole = [step for step in steps if found[step] is None]
+        if steps and not whole:
+            raise CheckpointError(
+                f"{self._directory}/latest/{steps[-1]} is damaged: {found[steps[-1]]}. None before it is whole; "
+                f"remove the folder {self._directory.parent} to train that stage again"
+            )
+        for step in steps:
+            if step > whole[-1]:
+                aside = self._directory / "damaged" / str(step)
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                (self._directory / "latest" / str(step)).rename(aside)
+                self.noticed.append(f"the checkpoint of step {step} is damaged ({found[step]}); it is now {aside}")
+        if self.noticed:
+            self._latest.reload()
+        return whole[-1] if whole else None
+
     def restore_best(self, step: int | None = None, *, networks: Collection[str] | None = None) -> dict[str, Any]:
         """`{"params", "batch_stats"}` of the best validation (or of `step`), on the default device.
 
@@ -85,6 +111,11 @@ class Checkpoints:
         step = self._best.latest_step() if step is None else step
         if step is None:
             raise CheckpointError(f"{self._directory} holds no finished checkpoint; train that stage first")
+        if what := damage(self._directory / "best" / str(step)):
+            raise CheckpointError(
+                f"{self._directory}/best/{step} is damaged: {what}; remove the folder {self._directory.parent} "
+                "to train that stage again"
+            )
         try:
             device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             metadata = self._best.item_metadata(step)["networks"]
@@ -183,8 +214,16 @@ def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
             create=True,
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _sign(directory)),
         ),
     )
+
+
+def _sign(directory: pathlib.Path) -> None:
+    """Called when all of a checkpoint is written, and its folder not renamed yet."""
+    if jax.process_index() == 0:
+        for unfinished in directory.glob(f"*{TMP_DIR_SUFFIX}*"):
+            write_manifest(unfinished)
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hallujax.console import Console
+from hallujax.data.joints import JOINTS, mirrored_joints
+from hallujax.data.labels import UNLABELLED, training_labels
 from hallujax.data.pipeline import ClipLoader, check_clips, training_batches
 from hallujax.data.records import PreparedDataset
 from hallujax.data.transforms import prepare_training
@@ -24,7 +26,7 @@ from hallujax.training.start import build_method, starting_networks
 from hallujax.training.step import initial_state, train_step
 from hallujax.training.stop import Stopped, StopRequest
 
-Splits = Mapping[str, np.ndarray]  # {"train", "validation", "test"}: rows of the clip index
+Splits = Mapping[str, np.ndarray]  # {"train", "validation", "test"}: rows of the clip index; test may be left out
 
 
 def train_stage(
@@ -50,10 +52,12 @@ def train_stage(
         frames=experiment.data.frames,
         sampling=experiment.data.sampling,
         seed=experiment.stage_seed(stage.name),
+        labels=labels_of_training(experiment, dataset, splits),
     )
     check_batch_size(stage.batch_size, mesh, f"stages.{stage.name}.batch_size")
     _check_splits(experiment, method, dataset, splits, console)
-    steps = stage.steps(len(splits["train"]))
+    trained = training_rows(experiment, stage, dataset, splits)
+    steps = stage.steps(len(trained))
     rounds = stage.rounds or (tuple(dict.fromkeys(method.players.values())),)
     optimizers = build_optimizers(stage.optimizer, method.players, steps, method.idle, rounds)
 
@@ -65,17 +69,21 @@ def train_stage(
         console.say(f"  {line}")
     state = initial_state(params, batch_stats, method.players, optimizers)
     recorder = Recorder(directory, stage, jax.device_put(state, replicated(mesh)))
+    for line in recorder.noticed:
+        console.say(f"  {line}")
     if recorder.step:
         console.say(f"  continued after {recorder.step} of {steps} steps")
     console.skip(recorder.step * stage.batch_size)
 
+    sees_joints = JOINTS in method.modalities.values()
+    mirror = mirrored_joints(dataset.name, dataset.info["joint_names"]) if sees_joints else ()
     step_function = jax.jit(
         functools.partial(
             train_step,
             method=method,
             optimizers=optimizers,
             rounds=rounds,
-            prepare=functools.partial(prepare_training, options=experiment.transforms),
+            prepare=functools.partial(prepare_training, options=experiment.transforms, mirror=mirror),
         ),
         donate_argnames="state",
         in_shardings=(replicated(mesh), split_over_data(mesh), replicated(mesh), replicated(mesh)),
@@ -83,7 +91,7 @@ def train_stage(
     )
     batches = training_batches(
         loader,
-        splits["train"],
+        trained,
         batch_size=stage.batch_size,
         seed=experiment.stage_seed(stage.name),
         position=recorder.progress.position,
@@ -114,6 +122,24 @@ def train_stage(
     finally:
         batches.close()
         recorder.close()
+
+
+def labels_of_training(experiment: Experiment, dataset: PreparedDataset, splits: Splits) -> np.ndarray:
+    """The labels that training sees, one for every clip of the dataset; see `data.labels.training_labels`."""
+    return training_labels(
+        dataset.index["clip"],
+        dataset.index["label"],
+        splits["train"],
+        classes=len(dataset.classes),
+        labelled=experiment.data.labelled,
+        noise=experiment.data.label_noise,
+    )
+
+
+def training_rows(experiment: Experiment, stage: Stage, dataset: PreparedDataset, splits: Splits) -> np.ndarray:
+    """The rows of the clip index that a stage trains on: those with a label, or all."""
+    rows = splits["train"]
+    return rows if stage.unlabelled else rows[labels_of_training(experiment, dataset, splits)[rows] != UNLABELLED]
 
 
 def _fit(
@@ -162,7 +188,7 @@ def _finish(
 ) -> None:
     """What a finished stage leaves."""
     networks, progress = recorder.best_networks(), recorder.progress
-    for name in ("validation", "test"):
+    for name in (part for part in splits if part != "train"):
         for seen, evaluator in evaluator_of.items():
             predictions = evaluator.predict(networks["params"], networks["batch_stats"], splits[name])
             predictions.save(predictions_path(directory, name, seen))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hallujax.errors import HallujaxError
+from hallujax.errors import NotFiniteError
 from hallujax.experiment import Stage
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.metrics_log import MetricsLog
@@ -46,6 +46,7 @@ class Recorder:
         self._stage, self._checkpoints = stage, Checkpoints(directory / "checkpoints")
         restored = self._checkpoints.restore(state)
         self.state, progress = restored or (state, {})
+        self.noticed = list(self._checkpoints.noticed)  # lines for the user
         self.progress = Progress(**progress)
         self.step = int(self.state.step)
         self._checkpoints.forget_best_after(self.progress.best_step)
@@ -71,7 +72,7 @@ class Recorder:
         """Writes the last step's metrics.
 
         Raises:
-          HallujaxError: if one of them is not finite.
+          NotFiniteError: if one of them is not finite.
         """
         extra = {
             "clip_passes": self.step * self._stage.batch_size,
@@ -94,7 +95,7 @@ class Recorder:
 
         Raises:
           CheckpointError: if it cannot be written.
-          HallujaxError: if the last step's metrics are not finite: such a state must not replace a good one.
+          NotFiniteError: if the last step's metrics are not finite: such a state must not replace a good one.
         """
         self._finite_metrics()
         self._save_best()
@@ -124,7 +125,7 @@ class Recorder:
         values = {name: float(value) for name, value in jax.device_get(dict(self._metrics)).items()}
         for name, value in values.items():
             if not np.isfinite(value):
-                raise HallujaxError(
+                raise NotFiniteError(
                     f"{name} is {value} in stage {self._stage.name} at step {self.step}; the checkpoint before it "
                     "is whole. Lower the learning rate, or set optimizer.clip"
                 )

@@ -13,13 +13,14 @@ from typing import Any
 import jax
 
 from hallujax.console import Console
+from hallujax.data.cameras import with_camera
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import UsageError
-from hallujax.experiment import Experiment, Stage, System
+from hallujax.experiment import IMAGENET, Experiment, Stage, System
 from hallujax.methods import Method
-from hallujax.training.loop import train_stage
-from hallujax.training.start import build_method
+from hallujax.training.loop import Splits, train_stage, training_rows
+from hallujax.training.start import build_method, imagenet_weights
 
 PACKAGES = (
     "hallujax",
@@ -39,20 +40,28 @@ def is_done(directory: pathlib.Path) -> bool:
     return (directory / "stage.json").exists()
 
 
-def work_left(experiment: Experiment, workdir: pathlib.Path, clips: int) -> tuple[float, float]:
+def work_left(
+    experiment: Experiment, workdir: pathlib.Path, dataset: PreparedDataset, splits: Splits
+) -> tuple[float, float]:
     """Clip-passes of all stages, and of those that are finished already."""
-    passes = {s.name: s.steps(clips) * s.batch_size for s in experiment.order()}
+    passes = {
+        stage.name: stage.steps(len(training_rows(experiment, stage, dataset, splits))) * stage.batch_size
+        for stage in experiment.order()
+    }
     done = sum(passes[name] for name in passes if is_done(workdir / name))
     return sum(passes.values()), done
 
 
-def train(experiment: Experiment, workdir: pathlib.Path, console: Console | None = None) -> None:
+def train(
+    experiment: Experiment, workdir: pathlib.Path, console: Console | None = None, *, tested: bool = True
+) -> None:
     """Trains every stage of an experiment in its order.
 
     Args:
       experiment: what to train.
       workdir: one folder a stage is made in it.
       console: counts clip-passes; one of its own if none is given.
+      tested: whether finished stages predict the test clips; if not, these are never read.
 
     Raises:
       UsageError: if a stage's folder was made by other settings, naming the first that differs.
@@ -61,7 +70,10 @@ def train(experiment: Experiment, workdir: pathlib.Path, console: Console | None
     dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
     if experiment.data.keep_decoded:
         dataset.keep_decoded()
+    experiment = dataclasses.replace(experiment, transforms=with_camera(experiment.transforms, dataset))
     splits = split(dataset, experiment.data.protocol)
+    if not tested:
+        del splits["test"]
     workdir.mkdir(parents=True, exist_ok=True)
     stages = experiment.order()
     # What is wrong with the last stage or row is said before the first starts.
@@ -69,10 +81,15 @@ def train(experiment: Experiment, workdir: pathlib.Path, console: Console | None
     for system in experiment.systems:
         _check_test_modalities(system, methods)
     for stage in stages:
+        if not is_done(workdir / stage.name):
+            for network, (source, _) in stage.init_from.items():
+                if source == IMAGENET:
+                    imagenet_weights(experiment, stage, network, methods[stage.name])
+    for stage in stages:
         _claim(experiment, stage, dataset, workdir)
     _write_json(workdir / "run.json", describe_run(experiment, dataset))
     if console is None:
-        total, done = work_left(experiment, workdir, len(splits["train"]))
+        total, done = work_left(experiment, workdir, dataset, splits)
         with Console(total, done=done) as console:
             _train_all(experiment, stages, dataset, splits, workdir, console)
     else:
@@ -91,7 +108,7 @@ def _train_all(
         if is_done(workdir / stage.name):
             console.say(f"{stage.name}: done already")
             continue
-        clips = len(splits["train"])
+        clips = len(training_rows(experiment, stage, dataset, splits))
         console.say(f"{stage.name}: {stage.method}, {stage.steps(clips)} steps of {stage.batch_size} of {clips} clips")
         train_stage(experiment, stage, dataset, splits, workdir, console)
 

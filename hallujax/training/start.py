@@ -10,7 +10,7 @@ from hallujax.data.transforms import encode
 from hallujax.errors import UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage
 from hallujax.models import Head, pretrained
-from hallujax.models.streams import build_stream, initialize
+from hallujax.models.streams import build_streams, initialize
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.warm_start import warm_start, warm_start_from_imagenet
 
@@ -25,10 +25,10 @@ def build_method(stage: Stage, num_classes: int) -> methods.Method:
         in part, is not started from another stage: it would stay random.
     """
     try:
-        stream = build_stream(stage.model, num_classes)
+        stream, others = build_streams(stage.model, stage.models, num_classes)
     except (TypeError, KeyError) as error:
         raise UsageError(f"stages.{stage.name}.model: {error}") from error
-    method = methods.build(stage.method, stream, stage.options)
+    method = methods.build(stage.method, stream, stage.options, others)
     if strangers := set(stage.init_from) - set(method.networks):
         raise UsageError(
             f"stages.{stage.name}.init_from names {sorted(strangers)}; the networks are {sorted(method.networks)}"
@@ -57,7 +57,7 @@ def starting_networks(
       `params`, `batch_stats`, each `{network: tree}`, and a line for every network taken over.
 
     Raises:
-      UsageError: if ImageNet weights are asked for and not given, or do not fit the model's layout.
+      UsageError: as `imagenet_weights`.
       CheckpointError: if a source cannot be read, or is of another architecture.
     """
     shapes = jax.eval_shape(lambda batch: encode(batch, experiment.transforms), example)
@@ -67,7 +67,12 @@ def starting_networks(
     for network, (source, its_network) in stage.init_from.items():
         fresh = {"params": params[network], "batch_stats": batch_stats[network]}
         if source == IMAGENET:
-            variables, what = _from_imagenet(experiment, stage, network, fresh)
+            weights = imagenet_weights(experiment, stage, network, method)
+            channels = fresh["params"]["conv1"]["kernel"].shape[2]
+            given = pretrained.adapt_input(weights.variables, channels)
+            variables, what = warm_start_from_imagenet(network, fresh, given, experiment.imagenet_weights)
+            if given is not weights.variables:
+                what += "; conv1 summed over red, green and blue"
         else:
             found = read_network(workdir / source, its_network)
             if isinstance(method.networks[network], Head):
@@ -95,14 +100,27 @@ def read_network(stage_folder: pathlib.Path, network: str) -> Variables:
     return {kind: networks[kind].get(network, {}) for kind in ("params", "batch_stats")}
 
 
-def _from_imagenet(experiment: Experiment, stage: Stage, network: str, fresh: Variables) -> tuple[Variables, str]:
+def imagenet_weights(experiment: Experiment, stage: Stage, network: str, method: methods.Method) -> pretrained.Weights:
+    """The ImageNet weights that a network of a stage starts from.
+
+    Raises:
+      UsageError: if none are given, or the stage's layout or the normalization of RGB is not that of their training.
+      CheckpointError: if they cannot be read, or are of another network.
+    """
     path = experiment.imagenet_weights
     if not path:
-        raise UsageError(f"{network} starts from ImageNet: set config.imagenet_weights to a .safetensors file")
-    if stage.model["layout"] != "torchvision":
+        raise UsageError(f"{network} starts from ImageNet: set config.imagenet_weights to a file of weights")
+    model = {**stage.model, **stage.models.get(network, {})}
+    weights = pretrained.read(path, stage_sizes=model["stage_sizes"], width=model["width"])
+    if model["layout"] != weights.layout:
         raise UsageError(
-            f"stages.{stage.name}.model.layout is {stage.model['layout']}: weights with torchvision's names have its "
-            "strides in other places; set it to torchvision"
+            f"stages.{stage.name}.model.layout is {model['layout']}, but {path} was trained with its strides where "
+            f"{weights.source} has them: set it to {weights.layout}"
         )
-    weights = pretrained.load(path, stage_sizes=stage.model["stage_sizes"], width=stage.model["width"])
-    return warm_start_from_imagenet(network, fresh, weights, path)
+    normalization = experiment.transforms.rgb_normalization
+    if method.modalities[network] == "rgb" and normalization != weights.normalization:
+        raise UsageError(
+            f"transforms.rgb_normalization is {normalization}, but {path} was trained on RGB normalized as "
+            f"{weights.normalization} ({weights.source}'s): set it to that"
+        )
+    return weights

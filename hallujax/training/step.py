@@ -63,7 +63,8 @@ def train_step(
             losses, terms = player_losses(method, outputs, batch)
             moved = {network: nets.batch_stats[network] for network in players}
             correct = (method.predict(outputs).argmax(-1) == batch["label"]).astype(jnp.float32)
-            return {p: losses[p] for p in movers}, (moved, losses, terms, masked_mean(correct, batch["mask"]))
+            accuracy = masked_mean(correct, batch["mask"] * (batch["label"] >= 0))
+            return {p: losses[p] for p in movers}, (moved, losses, terms, accuracy)
 
         trainable = {network: params[network] for network in players}
         gradients, (moved, losses, terms, accuracy) = player_gradients(loss_fn, trainable, players)

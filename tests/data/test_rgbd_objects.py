@@ -123,6 +123,7 @@ def test_the_objects_table_reads_and_builds(dataset, preset):
     }
     assert numbers["ADMD two-stream"] == 57.52 and numbers["RGB"] == 52.90 and numbers["Depth"] == 40.19
     assert numbers["ModDrop"] == 58.93 and numbers["ModDrop, RGB alone"] == 53.73
+    assert numbers["Autoencoder, two-stream on generated depth"] == 50.52
 
 
 def test_the_released_codes_budgets():

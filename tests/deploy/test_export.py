@@ -1,12 +1,16 @@
 """Exports stand alone, say what they are, hold no depth, and refuse to be half there."""
 
+import hashlib
 import json
+import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import jax
 import numpy as np
+import onnx
 import pytest
 from encoded import pictures
 from safetensors.numpy import load_file
@@ -14,17 +18,20 @@ from safetensors.numpy import load_file
 import hallujax
 from hallujax.cli import main
 from hallujax.deploy import export
-from hallujax.deploy.export import fold_batch_norm, write_export
+from hallujax.deploy.card import PRECISIONS as PRECISION_WORDS
+from hallujax.deploy.export import MODEL_FILES, PRECISIONS, write_export
 from hallujax.deploy.run import read_run
+from hallujax.deploy.weights import HALVES, fold_batch_norm
 from hallujax.errors import CheckpointError, UsageError
 from hallujax.models import VideoResNet
 from hallujax.models.discriminator import Discriminator
+from hallujax.training.checkpoint import Checkpoints
 
 STEP4 = "Hallucination + RGB (step 4)"
 CLIPS = [pictures(count, height=32) for count in (3, 5, 8)]
 
 
-@pytest.fixture(scope="module", params=["safetensors", "stablehlo"])
+@pytest.fixture(scope="module", params=list(MODEL_FILES))
 def exported(request, trained, tmp_path_factory):
     out = tmp_path_factory.mktemp("exports") / request.param
     write_export(read_run(trained, STEP4), request.param, out)
@@ -43,7 +50,7 @@ def test_an_export_predicts_what_its_run_does(exported, expected):
         np.testing.assert_allclose(found.probabilities, run.probabilities, atol=1e-5)
         if exported.name == "safetensors":
             assert set(found.scores) == set(run.scores)
-            np.testing.assert_array_equal(found.logits, run.logits)
+            np.testing.assert_allclose(found.logits, run.logits, atol=1e-5)
     windows = predictor(pictures(12, height=32), window=4)
     assert len(windows.timeline) == 5 and windows.probabilities.sum() == pytest.approx(1)
 
@@ -54,6 +61,27 @@ def test_no_other_modality_is_inside(exported):
         names = load_file(exported / "model.safetensors")
         assert {name.split("/")[2] for name in names} == {"hallucination", "rgb"}
         assert not [name for name in names if "depth" in name or "discriminator" in name]
+
+
+def classifier(trained, stage, network):
+    """The kernel before a network's logits, which folding leaves alone."""
+    checkpoints = Checkpoints(trained / stage / "checkpoints")
+    variables = checkpoints.restore_best(networks=[network])
+    checkpoints.close()
+    return np.asarray(variables["params"][network]["logits"]["kernel"])
+
+
+def model_file(folder):
+    (file,) = (folder / name for name in MODEL_FILES.values() if (folder / name).exists())
+    return file.read_bytes()
+
+
+def test_not_a_byte_of_depth_is_inside(exported, trained):
+    written = model_file(exported)
+    for stage, network in (("step4", "rgb"), ("step4", "hallucination")):
+        assert classifier(trained, stage, network).tobytes() in written
+    for stage, network in (("hallucination", "depth"), ("depth", "depth")):
+        assert classifier(trained, stage, network).tobytes() not in written
 
 
 def test_an_admd_export_holds_the_student_alone(trained, tmp_path):
@@ -98,6 +126,20 @@ print(hallujax.load(sys.argv[1])(numpy.zeros((5, 40, 50, 3), numpy.uint8)).label
     assert label in hallujax.load(exported).classes
 
 
+def test_the_documentation_runs(trained, tmp_path):
+    for to, precision in (("safetensors", "fp32"), ("stablehlo", "fp32"), ("onnx", "fp16")):
+        write_export(read_run(trained, STEP4), to, tmp_path / "exports" / to, precision)
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    run = subprocess.run(
+        [sys.executable, "-c", "\n".join(snippets)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    *tops, stablehlo, onnx_label = run.stdout.split("\n")[:-1]
+    classes = hallujax.load(tmp_path / "exports" / "onnx").classes
+    assert len(snippets) == 3 and len(tops) == 3 and {stablehlo, onnx_label} <= set(classes)
+
+
 def test_the_card_says_what_the_run_says(exported, trained):
     card = (exported / "MODEL_CARD.md").read_text()
     row = read_run(trained, STEP4).facts
@@ -116,13 +158,13 @@ def test_the_card_says_what_the_run_says(exported, trained):
         numbers = [v.size for k, v in load_file(exported / "model.safetensors").items() if "/params/" in k]
         assert f"{sum(numbers):,} parameters" in card
     sums = (exported / "SHA256SUMS").read_text()
-    assert re.fullmatch(r"[0-9a-f]{64}  config\.json\n[0-9a-f]{64}  model\.(safetensors|stablehlo)\n", sums)
+    assert re.fullmatch(r"[0-9a-f]{64}  config\.json\n[0-9a-f]{64}  model\.(safetensors|stablehlo|onnx)\n", sums)
 
 
-def test_damage_is_found(trained, tmp_path):
-    out = tmp_path / "export"
-    write_export(read_run(trained, STEP4), "safetensors", out)
-    for name, message in (("model.safetensors", "differs"), ("config.json", "differs"), ("SHA256SUMS", "SHA-?256")):
+def test_damage_is_found(exported, tmp_path):
+    out = shutil.copytree(exported, tmp_path / "export")
+    model = MODEL_FILES[exported.name]
+    for name, message in ((model, "differs"), ("config.json", "differs"), ("SHA256SUMS", "SHA-?256")):
         path = out / name
         whole = path.read_bytes()
         path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
@@ -135,6 +177,50 @@ def test_damage_is_found(trained, tmp_path):
     hallujax.load(out)
     with pytest.raises(UsageError, match="holds the system"):
         hallujax.load(out, "RGB")
+
+
+def test_a_program_of_other_clips_is_refused(exported, tmp_path):
+    """Checksums and all made anew: config.json says another length of clips, or another class, than the file."""
+    out = shutil.copytree(exported, tmp_path / "export")
+    config = json.loads((out / "config.json").read_text())
+    for key, value in (("frames", 4), ("frame_size", [32, 48]), ("classes", ["jump", "kick"])):
+        changed = config | {"system": config["system"] | {key: value}}
+        (out / "config.json").write_text(json.dumps(changed))
+        sums = [
+            (hashlib.sha256((out / name).read_bytes()), name) for name in ("config.json", MODEL_FILES[exported.name])
+        ]
+        (out / "SHA256SUMS").write_text("".join(f"{digest.hexdigest()}  {name}\n" for digest, name in sums))
+        if exported.name == "safetensors":
+            if key == "classes":  # weights know no sizes but this one
+                with pytest.raises(CheckpointError, match="logits/bias is float32"):
+                    hallujax.load(out)
+        else:
+            with pytest.raises(CheckpointError, match=r"model\.\w+: it (takes|gives) .*config\.json says") as error:
+                hallujax.load(out)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("to", "precision"), [(to, low) for to, each in PRECISIONS.items() for low in each[1:]])
+def test_lower_precision_is_smaller_and_close(trained, expected, tmp_path, to, precision):
+    out, whole = tmp_path / "export", classifier(trained, "step4", "rgb")
+    write_export(read_run(trained, STEP4), to, out, precision)
+    found = [prediction.probabilities for prediction in hallujax.load(out).predict_many(CLIPS)]
+    difference = np.abs(np.array(found) - [run.probabilities for run in expected]).max()
+    assert 1e-7 < difference < {"bf16": 2e-2, "fp16": 2e-3, "int8": 5e-2}[precision]
+    assert whole.tobytes() not in model_file(out)
+    if precision == "int8":
+        kernels = {t.data_type for t in onnx.load(out / "model.onnx").graph.initializer if "kernel_quantized" in t.name}
+        assert kernels == {onnx.TensorProto.UINT8}
+    else:
+        assert whole.astype(HALVES[precision]).tobytes() in model_file(out)
+    assert f"precision: {PRECISION_WORDS[precision]}" in (out / "MODEL_CARD.md").read_text()
+
+
+def test_a_precision_that_a_format_has_not_is_refused(trained, tmp_path, capsys):
+    arguments = ["export", str(trained), "--system", STEP4, "--out", str(tmp_path / "export")]
+    assert main([*arguments, "--to", "onnx", "--precision", "bf16"]) == UsageError.exit_code
+    assert capsys.readouterr().err == "hallujax: onnx has no precision bf16; it has fp32, fp16, int8\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_export_leaves_nothing(trained, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """A run's RGB side predicts what evaluation predicted, from arrays, folders and video files."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 import hallujax
 from hallujax.cli import main
 from hallujax.data.records import PreparedDataset
-from hallujax.deploy.predictor import _frames_between, _windows
+from hallujax.deploy.predictor import Predictor, _frames_between, _windows
 from hallujax.deploy.system import flatten
 from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.evaluation.evaluate import Predictions, fuse
@@ -91,6 +92,7 @@ def test_the_default_system_is_chosen_on_validation_clips(trained, tmp_path):
 
 def test_scores_add_up(predictor):
     prediction = predictor(pictures(9))
+    assert list(prediction.scores) == ["fused", "hallucination", "rgb"]
     np.testing.assert_allclose(prediction.probabilities.sum(), 1, rtol=1e-6)
     streams = [prediction.scores[name].logits for name in ("hallucination", "rgb")]
     np.testing.assert_allclose(prediction.logits, np.mean(streams, axis=0), atol=1e-6)
@@ -155,7 +157,6 @@ def test_what_cannot_be_loaded_is_said(trained, tmp_path):
     for path, system, message in (
         (tmp_path / "nowhere", None, "no such folder"),
         (tmp_path, None, "neither run.json nor SHA256SUMS"),
-        (trained.parent, None, r"seed0"),
         (trained / "step4", None, "is one stage"),
         (trained, "Step 4", "has no system 'Step 4'; it has 'RGB'"),
         (trained, "Two-stream (step 2)", r"holds streams of depth \+ rgb"),
@@ -171,6 +172,84 @@ def test_what_cannot_be_loaded_is_said(trained, tmp_path):
     (run / "rgb" / "stage.json").unlink()
     with pytest.raises(UsageError, match="'RGB' is not finished"):
         hallujax.load(run, "RGB")
+
+
+def test_of_a_table_s_folder_the_seed_best_on_validation_clips(trained, tmp_path, capsys):
+    """An unfinished seed is left out and named; whatever the test clips say."""
+    table = tmp_path / "table"
+    for seed in (0, 1, 2):
+        shutil.copytree(trained, table / f"seed{seed}", symlinks=True)
+        settings = json.loads((trained / "run.json").read_text())
+        settings["config"]["seed"] = seed
+        (table / f"seed{seed}" / "run.json").write_text(json.dumps(settings))
+        for part, right in (("validation", seed == 1), ("test", seed == 0)):
+            path = table / f"seed{seed}" / "rgb" / f"predictions_{part}.npz"
+            predictions = Predictions.load(path)
+            labels = predictions.label if right else (predictions.label + 1) % 4
+            Predictions(predictions.clip, predictions.label, np.eye(4, dtype=np.float32)[labels]).save(path)
+    found = hallujax.load(table, "RGB")
+    assert found.origin == f"RGB of {table / 'seed1'}, on validation clips the best of 3 seeds"
+    (table / "seed2" / "rgb" / "stage.json").unlink()
+    assert hallujax.load(table, "RGB").origin.startswith(
+        f"RGB of {table / 'seed1'}, on validation clips the best of 2 seeds (1 of 3 seeds left out: 'RGB' is not fini"
+    )
+    np.save(tmp_path / "clip.npy", pictures(4))
+    assert main(["predict", "--model", str(table), str(tmp_path / "clip.npy")]) == 0
+    assert re.search(
+        rf"of {table / 'seed1'}, on validation clips the best of \d systems that need RGB alone and 3 seeds\n$",
+        capsys.readouterr().err,
+    )
+    assert hallujax.load(trained, "RGB").origin == ""
+    for seed in (0, 1):
+        (table / f"seed{seed}" / "rgb" / "stage.json").unlink()
+    with pytest.raises(UsageError, match=r"'RGB' is not finished in .*seed0"):
+        hallujax.load(table, "RGB")
+
+
+def test_damaged_runs_are_said(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    for path, content in (
+        ("run.json", "{"),
+        ("run.json", "[]"),
+        ("run.json", '{"dataset": {"classes": []}, "config": {}}'),
+        ("rgb/stage.json", "{"),
+        ("rgb/stage.json", "{}"),
+        ("rgb/predictions_validation.npz", "no"),
+    ):
+        whole = (run / path).read_bytes()
+        (run / path).write_text(content)
+        with pytest.raises(CheckpointError, match="damaged") as error:
+            hallujax.load(run)
+        assert str(run) in str(error.value) and "\n" not in str(error.value)
+        (run / path).write_bytes(whole)
+    settings = json.loads((run / "run.json").read_text())
+    settings["config"]["data"]["later"] = 1
+    (run / "run.json").write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match=r"run.json is of another hallujax: unknown configuration key data.later"):
+        hallujax.load(run)
+
+
+def test_names_and_classes_must_agree_and_scores_be_numbers(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run", symlinks=True)
+    settings = json.loads((run / "run.json").read_text())
+    settings["dataset"]["classes"] = settings["dataset"]["classes"][:3]
+    (run / "run.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=r"logits/bias is float32\[4\], the network's is float32\[3\]"):
+        hallujax.load(run, "RGB")
+    system = hallujax.load(trained, "RGB").system
+    for scores, message in (
+        (np.zeros((1, 5)), "4 classes have names, 5 have scores"),
+        (np.full((1, 4), np.nan), "fin"),
+    ):
+        predictor = Predictor(system, lambda clips, scores=scores: {"fused": scores})
+        with pytest.raises(CheckpointError, match=message):
+            predictor(pictures(4))
+
+
+def test_a_clip_of_a_million_windows_is_refused(predictor):
+    with pytest.raises(DataError, match="more than 1,000,000 windows, one every 1e-05; hop further"):
+        predictor(pictures(30), window=1.0, hop=1e-5)
 
 
 def test_the_command(trained, clips, tmp_path, capsys):

@@ -12,12 +12,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @contextlib.contextmanager
-def browse(path, *, width, height):
-    """A `Page` that shows the file `path` in a window of that many CSS pixels."""
+def browse(path, *, width, height, flags=()):
+    """A `Page` that shows the file `path`, or an address, in a window of that many CSS pixels."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         to_read, to_write = os.pipe()
         from_read, from_write = os.pipe()
         flags = [
+            *flags,
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -56,7 +57,7 @@ class Page:
         self._call("Emulation.setDeviceMetricsOverride", **metrics)
         for domain in ("Page", "Network", "Runtime", "Log"):
             self._call(f"{domain}.enable")
-        self._call("Page.navigate", url=path.resolve().as_uri())
+        self._call("Page.navigate", url=path if isinstance(path, str) else path.resolve().as_uri())
         self._wait("Page.loadEventFired")
 
     @property
@@ -72,7 +73,24 @@ class Page:
 
     def evaluate(self, expression):
         answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        return answer["result"]["value"]
+        if "exceptionDetails" in answer:
+            raise RuntimeError(f"{expression}: {answer['result'].get('description')}")
+        return answer["result"].get("value")
+
+    def choose_file(self, selector, path):
+        """What a user does with a file dialogue."""
+        found = self._call("Runtime.evaluate", expression=f"document.querySelector('{selector}')")
+        self._call("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
+
+    def emulate(self, **media):
+        """Media features, say `prefers-color-scheme`, with underscores for hyphens."""
+        features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
+        self._call("Emulation.setEmulatedMedia", features=features)
+
+    def press(self, key, code):
+        """A key goes down and up, by its DOM name and its number."""
+        for kind in ("keyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
     def screenshot(self, path):
         """The whole page, not only the window."""

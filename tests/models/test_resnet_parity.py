@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from resnet_tensors import with_temporal
 from safetensors.numpy import save_file
 
 from hallujax.models import VideoResNet, pretrained
-from hallujax.models.layers import TemporalConv, identity_kernel
+from hallujax.models.layers import TemporalConv
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -84,18 +85,6 @@ def random_resnet(layout, **shape):
             torch.nn.init.normal_(module.running_mean, 0, 0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
     return net
-
-
-def with_temporal(model, loaded, clips):
-    """The loaded variables and temporal layers at the identity."""
-    shapes = tree.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), clips))
-    loaded = tree.flatten_dict(loaded)
-    temporal = {path: like for path, like in shapes.items() if "temporal" in path}
-    assert temporal and temporal.keys() == shapes.keys() - loaded.keys()
-    for path, like in temporal.items():
-        value = identity_kernel(None, like.shape) if path[-1] == "kernel" else jnp.zeros(like.shape)
-        loaded[path] = value
-    return tree.unflatten_dict(loaded)
 
 
 def assert_close(ours, theirs, rel):

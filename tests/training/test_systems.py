@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from small_config import shrunk
 
-from configs import systems
+from configs import label_noise, systems, unlabelled
 from hallujax.console import Console
+from hallujax.data.records import PreparedDataset
+from hallujax.deploy import run as deployed
 from hallujax.errors import UsageError
 from hallujax.evaluation.evaluate import Predictions
 from hallujax.evaluation.runs import read_run
@@ -98,6 +100,46 @@ def test_run_json_keeps_what_a_row_is_tested_on(two):
     chosen, workdir = two
     again = from_json(json.loads((workdir / "run.json").read_text())["config"])
     assert again.systems == list(chosen.systems)
+
+
+@pytest.mark.parametrize(
+    ("stage", "system", "kept"),
+    [
+        ("distilled_joints", "Distilled from joints", {"student"}),
+        pytest.param(
+            "estimation",
+            "Depth estimation, two-stream on generated depth",
+            {"encoder", "decoder", "depth", "rgb"},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_system_that_needs_rgb_alone_is_deployed_whatever_taught_it(experiment, tiny, tmp_path, stage, system, kept):
+    """No network that sees joints or real depth comes with it, and it says of a test clip what evaluation said."""
+    train(only(experiment, stage), tmp_path, Console())
+    summary = json.loads((tmp_path / stage / "stage.json").read_text())
+    assert len(set(summary["networks"].values())) == 2 and summary["test_modalities"] == ["rgb"]
+    trained = deployed.read_run(tmp_path, system)
+    assert set(trained.variables[stage]["params"]) == kept
+    stored = Predictions.load(tmp_path / stage / "predictions_test.npz")
+    dataset = PreparedDataset.open(tiny)
+    row = int(np.flatnonzero(dataset.index["clip"] == stored.clip[0])[0])
+    frames = dataset.read("rgb", [row], [[0, 2, 4]])
+    said = jax.jit(trained.system.logits)(trained.variables, frames)
+    np.testing.assert_allclose(said["fused"][0], stored.logits[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [unlabelled, label_noise])
+def test_few_and_wrong_labels_train(tiny, tmp_path, module):
+    config = shrunk(module.get_config(), str(tiny.parent))
+    config.training.epochs = 0.3
+    config.training.evaluations = 1
+    config.training.batch_size = 2
+    chosen = read_config(config)
+    train(chosen, tmp_path, Console())
+    rows = tabulate(chosen, {0: tmp_path})
+    assert all(row["mean"] is not None for row in rows)
 
 
 @pytest.mark.slow

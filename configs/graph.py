@@ -1,0 +1,32 @@
+"""Graph distillation after Luo et al. (ECCV 2018): which of depth and joints to believe is learned, clip by clip.
+
+    hallujax train --config=configs/graph.py:mocap_rgbd,cross_subject --workdir=runs/graph
+
+They report 89.50 on NTU RGB+D cross-subject, with more modalities and other networks.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base, hallucination, joints, streams
+
+
+def add(config: ConfigDict, preset: str) -> None:
+    softening = {key: value for key, value in hallucination.DISTILLATION[preset].items() if key != "scale"}
+    config.stages.graph = base.stage(
+        config,
+        "graph_distillation",
+        options={"teachers": {"depth": "depth", "joints": "joints"}, "imitation": 0.5} | softening,
+        init_from={"depth": ("depth", "depth"), "joints": ("joints", "joints")},
+    )
+    config.systems["Graph distillation, depth and joints (Luo)"] = base.system(
+        "graph", role="privileged", published=("admd-4", "Luo et al. [21]")
+    )
+
+
+def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
+    config = base.get_config(arguments)
+    preset = base.parse(arguments)[2]
+    for part in (streams, joints):
+        part.add(config, preset)
+    add(config, preset)
+    return config

@@ -1,0 +1,69 @@
+"""Tables of benchmarks/results as Markdown, read from the CSV files when the site is built."""
+
+import csv
+import pathlib
+import statistics
+from collections.abc import Sequence
+
+RESULTS = pathlib.Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+def accuracies(name: str, each_seed: bool = True) -> str:
+    """A table of systems: accuracy in percent, mean and standard deviation over the seeds, and each seed's."""
+    rows = _read(name)
+    seeds = [column for column in rows[0] if column.startswith("seed")]
+    shown = seeds if each_seed else []
+    header = ["system", "tested on", "accuracy %", *shown, "clip-passes", "NTU cross-subject, published %"]
+    lines = []
+    for row in rows:
+        found = [float(row[seed]) for seed in seeds if row[seed]]
+        # Not the columns `mean` and `deviation`: they are rounded, and what is rounded twice may come out wrong.
+        mean = _percent(statistics.fmean(found))
+        lines.append(
+            [
+                row["method"],
+                row["test_modalities"].replace("+", " + "),
+                f"{mean} ± {_percent(statistics.stdev(found))}" if len(found) > 1 else mean,
+                *(_percent(float(row[seed])) if row[seed] else "-" for seed in shown),
+                f"{int(row['clip_passes']):,}",
+                row["ntu_cross_subject"] or "-",
+            ]
+        )
+    return _table(header, lines)
+
+
+def benchmark(name: str, columns: str) -> str:
+    """Chosen columns of a CSV of timings as they are, a table for each machine and command; blanks part the columns."""
+    chosen = columns.split()
+    runs: dict[tuple[str, str, str], list[list[str]]] = {}
+    for row in _read(name):
+        run = row["command"], row["machine"], row["date"]
+        runs.setdefault(run, []).append([row[column] for column in chosen])
+    return "\n\n".join(
+        f"`{command}`, {machine}, {date}:\n\n{_table(chosen, rows)}" for (command, machine, date), rows in runs.items()
+    )
+
+
+def others() -> str:
+    """Every file, folded up, as it is."""
+    blocks = []
+    for path in sorted(RESULTS.glob("*.csv")):
+        rows = _read(path.name)
+        table = _table(list(rows[0]), [list(row.values()) for row in rows])
+        indented = "\n".join(f"    {line}" for line in table.splitlines())
+        blocks.append(f'??? note "benchmarks/results/{path.name}"\n\n{indented}')
+    return "\n\n".join(blocks)
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    with open(RESULTS / name, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

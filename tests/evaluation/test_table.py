@@ -1,0 +1,78 @@
+"""The table's comparisons, on predictions whose every answer is known."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from configs import baselines
+from hallujax.evaluation.evaluate import Predictions, predictions_path
+from hallujax.evaluation.table import as_csv, as_markdown, tabulate
+from hallujax.experiment import read_config
+
+CLIPS = 200
+
+
+def write_stage(folder, right, modality="rgb"):
+    """A finished stage that is sure and right about the first `right` of the clips, sure and wrong about the rest."""
+    folder.mkdir(parents=True)
+    (folder / "stage.json").write_text(json.dumps({"clip_passes": 100, "test_modalities": [modality]}))
+    label = np.arange(CLIPS) % 3
+    said = np.where(np.arange(CLIPS) < right, label, (label + 1) % 3)
+    for split in ("validation", "test"):
+        predictions = Predictions(np.arange(CLIPS).astype("S8"), label, 9.0 * np.eye(3, dtype=np.float32)[said])
+        predictions.save(predictions_path(folder, split))
+
+
+@pytest.fixture
+def experiment():
+    return read_config(baselines.get_config())
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    for stage, right in {"depth": 180, "rgb": 100, "rgb2": 100, "control": 140}.items():
+        write_stage(tmp_path / stage, right, "depth" if stage == "depth" else "rgb")
+    return tmp_path
+
+
+def test_differences_to_the_ensemble_come_with_an_interval(experiment, workdir):
+    rows = {row["method"]: row for row in tabulate(experiment, {0: workdir})}
+    assert rows["RGB ensemble"]["difference"] is None, "it is the reference"
+    control = rows["RGB from depth (control)"]["difference"]
+    assert control["points"] == pytest.approx(20.0)
+    # The share of 200 clips that only one of the two gets right: its standard error is sqrt(0.2 * 0.8 / 200).
+    assert control["high"] - control["low"] == pytest.approx(2 * 196 * np.sqrt(0.2 * 0.8 / CLIPS), rel=0.1)
+    assert rows["RGB"]["difference"] == {"points": 0.0, "low": 0.0, "high": 0.0}, "the same answers, clip by clip"
+
+
+def test_what_is_recovered_is_measured_from_rgb_to_its_teacher(experiment, workdir):
+    rows = {row["method"]: row for row in tabulate(experiment, {0: workdir})}
+    assert rows["RGB from depth (control)"]["recovered"] == pytest.approx((140 - 100) / (180 - 100))
+    assert rows["Depth"]["recovered"] is rows["RGB"]["recovered"] is None
+
+
+def test_a_teacher_that_is_no_better_has_nothing_to_recover(experiment, tmp_path):
+    for stage in ("depth", "rgb", "rgb2", "control"):
+        write_stage(tmp_path / stage, 100, "depth" if stage == "depth" else "rgb")
+    assert all(row["recovered"] is None for row in tabulate(experiment, {0: tmp_path}))
+
+
+def test_rows_of_other_seeds_are_not_compared(experiment, workdir, tmp_path_factory):
+    other = tmp_path_factory.mktemp("seed1")
+    for stage in ("depth", "rgb", "control"):
+        write_stage(other / stage, 120, "depth" if stage == "depth" else "rgb")
+    rows = {row["method"]: row for row in tabulate(experiment, {0: workdir, 1: other})}
+    assert rows["RGB ensemble"]["accuracies"] == {"0": 0.5, "1": None}
+    assert all(row["difference"] is None for row in rows.values())
+
+
+def test_the_csv_and_the_markdown_say_the_same(experiment, workdir):
+    rows = tabulate(experiment, {0: workdir})
+    read = {line["method"]: line for line in csv.DictReader(as_csv(rows).splitlines())}
+    assert float(read["RGB from depth (control)"]["difference"]) == pytest.approx(0.2)
+    assert float(read["RGB from depth (control)"]["recovered"]) == pytest.approx(0.5)
+    assert read["RGB ensemble"]["difference"] == read["Depth"]["recovered"] == ""
+    (line,) = (line for line in as_markdown(rows).splitlines() if line.startswith("| RGB from depth (control)"))
+    assert "| 70.0 | +20.0 (+14.5 to +25.5) | 50 |" in line
