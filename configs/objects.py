@@ -1,11 +1,10 @@
 """Object recognition from single images: the table with the object networks of the TPAMI article.
 
-    hallujax prepare rgbd_objects --preset quick --out data
-    hallujax train --config=configs/objects.py:rgbd_objects,unseen_instances --workdir=runs/objects \\
-        --config.data.directory=data
+    hallujax prepare rgbd_objects --preset quick --out data/standard
+    hallujax train --config=configs/objects.py:rgbd_objects,unseen_instances --workdir=runs/objects
 
-    hallujax prepare nyud_objects --raw RAW --out data --size 224
-    hallujax train --config=configs/objects.py:nyud_objects,official --workdir=runs/nyud --config.data.directory=data
+    hallujax prepare nyud_objects --raw RAW --out data/standard --size 224
+    hallujax train --config=configs/objects.py:nyud_objects,official --workdir=runs/nyud
 
 One image a clip, a bottleneck that is a convolution over the whole last map (7x7 at 224 pixels), the deep
 discriminator, no temporal position. The slides report 57.52 for ADMD on NYUD, beside 52.90 for RGB, 54.14 for two RGB

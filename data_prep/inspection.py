@@ -17,6 +17,7 @@ _LOOKED_AT = 64  # clips, evenly over the dataset, three frames of each
 _SHORT = 5  # frames, what the papers see of a clip
 _UNEVEN = 10  # times as many clips in one class as in another
 _PLAUSIBLE_MM = (300, 12_000)  # of the median depth
+_NAMED = 3  # protocols, of those that have the same thing wrong
 _FLAT = 2.0  # grey levels, standard deviation of a frame with nothing on it
 
 
@@ -100,10 +101,14 @@ def _findings(dataset: PreparedDataset, depth: np.ndarray) -> Iterator[str]:
     ids, times = np.unique(index["clip"], return_counts=True)
     if (times > 1).any():
         yield f"clip {ids[np.argmax(times > 1)].decode()} is there more than once"
+    empty: dict[str, list[str]] = {}
     for protocol in PROTOCOLS.get(dataset.name, {}):
         for part, rows in split(dataset, protocol).items():
             if len(rows) == 0:
-                yield f"the {part} part of protocol {protocol} is empty"
+                empty.setdefault(part, []).append(protocol)
+    for part, protocols in empty.items():
+        some = ", ".join(protocols[:_NAMED]) + (f" and {len(protocols) - _NAMED} more" if protocols[_NAMED:] else "")
+        yield f"the {part} part is empty in protocol {some}"
     if "rgb" in dataset.modalities:
         flat = [frame for frame in _looked_at(dataset, "rgb") if frame.std() < _FLAT]
         if flat:

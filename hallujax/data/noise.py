@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from hallujax.data.encodings import LARGEST
 from hallujax.data.transforms import Batch, TransformOptions, encode
+from hallujax.errors import UsageError
 
 Array = jax.Array
 
@@ -100,7 +101,12 @@ def encode_noisy(batch: Batch, key: Array, level: Array, *, noise: Noise, option
     Noise in millimetres comes before the encoding. What the released code multiplies is the 8-bit image that goes into
     the network, saturated: that noise comes after encoding and downsampling, saturated likewise, but not rounded to
     8 bits.
+
+    Raises:
+      UsageError: noise in millimetres, for depth that is stored in 8-bit pictures.
     """
+    if not noise.encoded and batch["depth"].dtype == jnp.uint8:
+        raise UsageError(f"noise of the {noise.severity} needs millimetres; this dataset has 8-bit pictures of depth")
 
     @jax.vmap
     def noisy(sample, frames):
