@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hallujax.data.encodings import ENCODINGS, LARGEST
+from hallujax.data.encodings import ALL, ENCODINGS, LARGEST
 from hallujax.data.noise import NOISES, blur, drop_out, encode_noisy, lose_frames, multiply
 from hallujax.data.transforms import TransformOptions, encode
 
@@ -64,10 +64,10 @@ def test_multiplication_comes_last_and_saturates():
     draws = [jax.random.normal(jax.random.fold_in(KEY, sample), clear.shape[1:]) for sample in clips["sample"]]
     np.testing.assert_allclose(noisy, np.clip(clear * (1 + 0.5 * np.stack(draws)), 0, 1), rtol=1e-5)
     assert noisy.min() == 0 and noisy.max() == 1
-    assert LARGEST.keys() == ENCODINGS.keys()
-    for name, largest in LARGEST.items():
-        every = np.asarray(ENCODINGS[name](np.arange(2**16, dtype=np.uint16), near=500, far=8000))
-        assert every.min() == 0 and every.max() == pytest.approx(largest)
+    assert LARGEST.keys() == set(ALL)
+    for name, encoding in ENCODINGS.items():
+        every = np.asarray(encoding(np.arange(2**16, dtype=np.uint16), near=500, far=8000))
+        assert every.min() == 0 and every.max() == pytest.approx(LARGEST[name])
 
 
 def test_drop_outs_have_the_stated_share_and_only_grow():
@@ -115,8 +115,9 @@ def test_missing_frames_are_counted():
 
 
 def test_blank_depth_is_the_released_codes_zeros():
-    for encoding in ENCODINGS:
-        blank = encode_noisy(batch(), KEY, 1.0, noise=NOISES["blank"], options=options(depth_encoding=encoding))
+    for encoding in ALL:
+        seen = options(depth_encoding=encoding, depth_camera=(1.0, 1.0, 0.5, 0.5))
+        blank = encode_noisy(batch(), KEY, 1.0, noise=NOISES["blank"], options=seen)
         np.testing.assert_array_equal(blank["depth"], 0)
 
 
