@@ -28,7 +28,8 @@ def add(command) -> None:
     sub = command("export", _export, "write one system of a run as a folder of its own, for RGB alone")
     sub.add_argument("run_folder", type=pathlib.Path, metavar="RUN", help="its workdir")
     sub.add_argument("--system", help="a row of the table (of those that need RGB alone, the best on validation)")
-    sub.add_argument("--to", choices=("safetensors", "stablehlo", "onnx"), default="safetensors", help="(%(default)s)")
+    formats = ("safetensors", "stablehlo", "onnx", "saved_model")
+    sub.add_argument("--to", choices=formats, default="safetensors", help="(%(default)s)")
     sub.add_argument("--precision", choices=("fp32", "bf16", "fp16", "int8"), default="fp32", help="(%(default)s)")
     sub.add_argument("--out", type=pathlib.Path, required=True, help="folder to make")
 

@@ -32,6 +32,15 @@ session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionPro
 
 B is any number of clips. The file's metadata name the classes; `hallujax.load("this/folder")` reads it too, and takes
 video files.""",
+    "saved_model": """\
+```python
+import tensorflow
+
+model = tensorflow.saved_model.load("saved_model").signatures["serving_default"]
+probabilities = model(frames=frames)["probabilities"]  # uint8 SHAPE -> float32 [B, K]
+```
+
+B is any number of clips.""",
 }
 
 PRECISIONS = {

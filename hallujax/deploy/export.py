@@ -3,9 +3,10 @@
     config.json        classes, frames, sizes, transforms, architecture, and what the run says of the system
     model.safetensors  the weights, read back by `hallujax.load`; or
     model.stablehlo    the program and its weights, which jax runs without hallujax; or
-    model.onnx         the same for ONNX Runtime and its like
+    model.onnx         the same for ONNX Runtime and its like; or
+    saved_model/       the same for TensorFlow Serving and its like
     MODEL_CARD.md      for people
-    SHA256SUMS         of the first two, as `sha256sum -c` reads it; `hallujax.load` checks it too
+    SHA256SUMS         of config.json and the model, as `sha256sum -c` reads it; `hallujax.load` checks it too
 
 A folder of that name appears when all of it is on disk, and not before.
 """
@@ -38,11 +39,17 @@ from hallujax.models.streams import Variables
 
 SUMS = "SHA256SUMS"
 VERSION = 1  # of config.json and the names in model.safetensors
-MODEL_FILES = {"safetensors": "model.safetensors", "stablehlo": "model.stablehlo", "onnx": "model.onnx"}
+MODEL_FILES = {
+    "safetensors": "model.safetensors",
+    "stablehlo": "model.stablehlo",
+    "onnx": "model.onnx",
+    "saved_model": "saved_model",
+}
 PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "safetensors": ("fp32", "bf16", "fp16"),
     "stablehlo": ("fp32", "bf16", "fp16"),
     "onnx": ("fp32", "fp16", "int8"),
+    "saved_model": ("fp32", "bf16", "fp16"),
 }
 
 
@@ -67,8 +74,10 @@ def write_export(trained: TrainedSystem, to: str, out: pathlib.Path, precision: 
             _write_safetensors(written, path)
         elif to == "stablehlo":
             write_stablehlo(written, path)
+        elif to == "onnx":
+            _optional("onnx_model", "onnx").write_onnx(written, path, precision)
         else:
-            _onnx().write_onnx(written, path, precision)
+            _optional("saved_model", "saved_model").write_saved_model(written, path)
         config = {
             "format": "hallujax export",
             "version": VERSION,
@@ -78,9 +87,13 @@ def write_export(trained: TrainedSystem, to: str, out: pathlib.Path, precision: 
             "facts": trained.facts,
         }
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        sums = [f"{_digest(folder / name)}  {name}\n" for name in ("config.json", path.name)]
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        sums = [
+            f"{_digest(file)}  {file.relative_to(folder).as_posix()}\n" for file in (folder / "config.json", *files)
+        ]
         (folder / SUMS).write_text("".join(sums))
-        (folder / "MODEL_CARD.md").write_text(model_card(trained, to, precision, path.name, path.stat().st_size))
+        size = sum(file.stat().st_size for file in files)
+        (folder / "MODEL_CARD.md").write_text(model_card(trained, to, precision, path.name, size))
 
 
 def read_export(folder: pathlib.Path, name: str | None) -> tuple[RgbSystem, Callable[[np.ndarray], Any]]:
@@ -89,7 +102,7 @@ def read_export(folder: pathlib.Path, name: str | None) -> tuple[RgbSystem, Call
     Those of a StableHLO or ONNX export are `fused` alone, and log-probabilities.
 
     Raises:
-      UsageError: if it is of another system than `name`, or ONNX Runtime is missing.
+      UsageError: if it is of another system than `name`, ONNX Runtime is missing, or it is for TensorFlow alone.
       CheckpointError: if a file is missing, damaged or of a later hallujax.
     """
     _verify(folder)
@@ -103,15 +116,17 @@ def read_export(folder: pathlib.Path, name: str | None) -> tuple[RgbSystem, Call
     if config["to"] == "stablehlo":
         return system, read_stablehlo(path, system)
     if config["to"] == "onnx":
-        return system, _onnx().read_onnx(path, system)
+        return system, _optional("onnx_model", "onnx").read_onnx(path, system)
+    if config["to"] == "saved_model":
+        raise UsageError(f"{path} is TensorFlow's to load; hallujax loads {', '.join(list(MODEL_FILES)[:-1])}")
     return system, Bound(system, _read_safetensors(path, system))
 
 
-def _onnx() -> ModuleType:
+def _optional(module: str, extra: str) -> ModuleType:
     try:
-        return importlib.import_module("hallujax.deploy.onnx_model")
+        return importlib.import_module(f"hallujax.deploy.{module}")
     except ImportError as error:
-        raise UsageError(f"ONNX needs {error.name}: pip install 'hallujax[onnx]'") from error
+        raise UsageError(f"this export needs {error.name}: pip install 'hallujax[{extra}]'") from error
 
 
 def _write_safetensors(trained: TrainedSystem, path: pathlib.Path) -> None:
@@ -147,7 +162,9 @@ def _verify(folder: pathlib.Path) -> None:
     """Raises CheckpointError for a file that is missing or not what was written."""
     lines = (folder / SUMS).read_text(errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if list(sums) not in [["config.json", model] for model in MODEL_FILES.values()]:
+    first, *models = sums or [""]
+    known = [models == [model] for model in MODEL_FILES.values()]
+    if first != "config.json" or not (any(known) or "saved_model/saved_model.pb" in models):
         raise CheckpointError(
             f"{folder / SUMS} is damaged or of a later hallujax: it names {', '.join(sums) or 'nothing'}"
         )
@@ -172,7 +189,7 @@ def _all_or_nothing(out: pathlib.Path) -> Iterator[pathlib.Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        for written in (*partial.iterdir(), partial):
+        for written in (*partial.rglob("*"), partial):
             descriptor = os.open(written, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)

@@ -14,7 +14,7 @@ class Scores:
 
     Attributes:
       classes: K names.
-      logits: `[K]` float32; of a StableHLO export log-probabilities, the same up to a constant.
+      logits: `[K]` float32; of a StableHLO or ONNX export log-probabilities, the same up to a constant.
     """
 
     classes: tuple[str, ...]
