@@ -49,13 +49,13 @@ def _export(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
     try:
         settings = json.loads((options.run_folder / "run.json").read_text())
-    except FileNotFoundError as error:
-        raise UsageError(f"{options.run_folder} is no run: it has no run.json") from error
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise UsageError(f"{options.run_folder} is no run: it has no run.json that can be read") from error
     stages = from_json(settings["config"]).stages
     if options.stage not in stages:
         raise UsageError(f"{options.run_folder} has no stage {options.stage!r}; it has {', '.join(stages)}")
     stage = stages[options.stage]
-    streams = list(build_method(stage, len(settings["dataset"]["classes"])).modalities)
+    streams = list(build_method(stage, num_classes=1).modalities)  # their names, which do not depend on the classes
     if options.network is None and len(streams) > 1:
         raise UsageError(f"stage {stage.name!r} has several streams: choose one with --network, {', '.join(streams)}")
     network = options.network or streams[0]
