@@ -213,6 +213,8 @@ def test_every_encoding_is_finite_within_its_range_and_black_without_a_return(na
     depth[RNG.random(depth.shape) < 0.2] = 0
     depth[1] = 0
     depth[2] = RNG.integers(1, 4, depth.shape[1:])
+    if name == "picture":
+        depth //= 256  # of 8 bits
     found = np.asarray(encode_depth(depth, name, camera=CAMERA, **RANGE))
     assert np.isfinite(found).all()
     assert found.min() >= 0 and found.max() <= LARGEST[name]

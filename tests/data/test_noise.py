@@ -66,7 +66,8 @@ def test_multiplication_comes_last_and_saturates():
     assert noisy.min() == 0 and noisy.max() == 1
     assert LARGEST.keys() == set(ALL)
     for name, encoding in ENCODINGS.items():
-        every = np.asarray(encoding(np.arange(2**16, dtype=np.uint16), near=500, far=8000))
+        values = 2**8 if name == "picture" else 2**16  # that is of 8 bits
+        every = np.asarray(encoding(np.arange(values, dtype=np.uint16), near=500, far=8000))
         assert every.min() == 0 and every.max() == pytest.approx(LARGEST[name])
 
 
@@ -115,7 +116,7 @@ def test_missing_frames_are_counted():
 
 
 def test_blank_depth_is_the_released_codes_zeros():
-    for encoding in ALL:
+    for encoding in set(ALL) - {"picture"}:
         seen = options(depth_encoding=encoding, depth_camera=(1.0, 1.0, 0.5, 0.5))
         blank = encode_noisy(batch(), KEY, 1.0, noise=NOISES["blank"], options=seen)
         np.testing.assert_array_equal(blank["depth"], 0)

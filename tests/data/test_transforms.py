@@ -100,7 +100,7 @@ def test_downsampled_frames_are_means_over_squares():
 
 
 def test_unknown_choices_are_named():
-    with pytest.raises(UsageError, match="known: grey, jet, metres, nearness, raw, normals, hha"):
+    with pytest.raises(UsageError, match="known: grey, jet, metres, nearness, raw, picture, normals, hha"):
         options(depth_encoding="velvet")
     with pytest.raises(UsageError, match="known: imagenet, vgg, none"):
         options(rgb_normalization="caffe")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -81,7 +82,7 @@ def random_system(members, size=(32, 48), downsample=1):
     for path, leaf in jax.tree.leaves_with_path(variables):
         if path[-2].key == "logits":
             leaf /= spread
-    return TrainedSystem(system, variables, {})
+    return TrainedSystem(system, variables, {}, pathlib.Path(), "")
 
 
 def some_clips(system, count):
