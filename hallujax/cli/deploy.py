@@ -26,7 +26,7 @@ def add(command) -> None:
     sub.add_argument("--depth", type=pathlib.Path, help="of the file, in millimetres: 16-bit pictures, video, or .npy")
 
     sub = command("export", _export, "write one system of a run as a folder of its own, for RGB alone")
-    sub.add_argument("run_folder", type=pathlib.Path, metavar="RUN", help="its workdir")
+    sub.add_argument("run_folder", type=pathlib.Path, metavar="RUN", help="a workdir, or a table's folder")
     sub.add_argument("--system", help="a row of the table (of those that need RGB alone, the best on validation)")
     formats = ("safetensors", "stablehlo", "onnx", "saved_model")
     sub.add_argument("--to", choices=formats, default="safetensors", help="(%(default)s)")
@@ -73,5 +73,8 @@ def _export(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from hallujax.deploy.export import write_export
     from hallujax.deploy.run import read_run
 
-    write_export(read_run(options.run_folder, options.system), options.to, options.out, options.precision)
+    trained = read_run(options.run_folder, options.system)
+    if trained.origin:
+        print(trained.origin, file=sys.stderr)
+    write_export(trained, options.to, options.out, options.precision)
     print(options.out)
