@@ -34,7 +34,7 @@ def run(page, folder, variables):
     path.write_text(script(ROOT / "docs" / page))
     bin_folder = pathlib.Path(sys.executable).parent  # where the console script `hallujax` is
     environment = {**os.environ, **variables, "PYTHONPATH": str(folder), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", path], cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(["bash", path], cwd=folder, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, f"{page}:\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
     return done.stdout
 
