@@ -18,7 +18,18 @@ SYSTEM = "Hallucination + RGB (step 4)"
 @pytest.fixture(scope="session")
 def server(trained, tiny):
     """The tiny table, with its benchmark's clips."""
-    limits = ("--max-upload", "2", "--max-clip", "60", "--max-decode", "60", "--max-decode-memory", "512")
+    limits = (
+        "--max-batch",
+        "4",
+        "--max-upload",
+        "2",
+        "--max-clip",
+        "60",
+        "--max-decode",
+        "60",
+        "--max-decode-memory",
+        "512",
+    )
     with serving("--model", trained, "--system", SYSTEM, "--data", tiny.parent, *limits) as running:
         yield running
 

@@ -18,29 +18,29 @@ from hallujax.training.start import build_method
 
 
 @pytest.fixture(scope="module")
-def benchmark(trained, tiny):
+def bench(trained, tiny):
     experiment = finished.read_experiment(trained)
-    return Benchmark(trained, tiny.parent, finished.open_dataset(experiment, None).fingerprint)
+    return Benchmark(trained, tiny.parent, finished.open_dataset(experiment, tiny.parent).fingerprint)
 
 
 @pytest.fixture(scope="module")
-def failing(benchmark, trained):
-    return FailingDepth(benchmark, trained)
+def failing(bench, trained):
+    return FailingDepth(bench, trained)
 
 
-def test_levels_and_doubt_are_those_of_robustness(benchmark, failing, trained):
-    experiment, dataset = benchmark.experiment, benchmark.dataset
+def test_levels_and_doubt_are_those_of_robustness(bench, failing, trained):
+    experiment, dataset = bench.experiment, bench.dataset
     admd = build_method(experiment.stages["admd"], len(dataset.classes))
     evaluator = NoisyEvaluator(("admd", admd), {}, dataset, experiment.data, experiment.transforms, make_mesh())
     networks = {"admd": finished.restore(trained / "admd", dataset)}
-    clean = evaluator(networks, benchmark.rows["validation"], [CLEAN], lambda clips: None)[CLEAN]
+    clean = evaluator(networks, bench.rows["validation"], [CLEAN], lambda clips: None)[CLEAN]
     assert failing.threshold == pytest.approx(calibrate(clean.fake, 0.05), rel=1e-5)
-    assert failing.calibrated_on == len(benchmark.rows["validation"])
+    assert failing.calibrated_on == len(bench.rows["validation"])
     conditions = [CLEAN, *((kind, strongest(kind)) for kind in KINDS)]
-    measured = evaluator(networks, benchmark.rows["test"], conditions, lambda clips: None)
-    for clip in list(benchmark.clips.values())[:3]:
+    measured = evaluator(networks, bench.rows["test"], conditions, lambda clips: None)
+    for clip in list(bench.clips.values())[:3]:
         for kind in KINDS:
-            sweep = failing.sweep(benchmark.batch(clip), kind)
+            sweep = failing.sweep(bench.batch(clip), kind)
             assert sweep.levels[0] == 0 and sweep.levels[-1] == pytest.approx(strongest(kind))
             for i, condition in ((0, CLEAN), (-1, (kind, strongest(kind)))):
                 assert sweep.doubt[i] == pytest.approx(measured[condition].fake[clip.place], abs=1e-5)
@@ -50,24 +50,24 @@ def test_levels_and_doubt_are_those_of_robustness(benchmark, failing, trained):
             assert np.ptp(sweep.fallback, axis=0).max() == 0, "RGB alone does not see depth fail"
 
 
-def test_the_two_systems_are_those_of_the_table(benchmark, failing, trained):
+def test_the_two_systems_are_those_of_the_table(bench, failing, trained):
     def table(*stages):
         members = fuse([Predictions.load(trained / stage / "predictions_test.npz") for stage in stages])
         return np.asarray(jax.nn.softmax(members.logits))
 
-    clip = list(benchmark.clips.values())[4]
-    sweep = failing.sweep(benchmark.batch(clip), "blur")
+    clip = list(bench.clips.values())[4]
+    sweep = failing.sweep(bench.batch(clip), "blur")
     np.testing.assert_allclose(sweep.fallback[0], table("admd", "rgb")[clip.place], atol=1e-5)
     np.testing.assert_allclose(sweep.trusted[0], table("depth", "rgb")[clip.place], atol=1e-5)
     assert (failing.trusted, failing.fallback) == ("Two-stream, not fine-tuned", "ADMD two-stream")
 
 
-def test_lost_frames_end_with_none_left(benchmark, failing):
+def test_lost_frames_end_with_none_left(bench, failing):
     assert strongest("missing") == 1.0 and strongest("dropout") == max(NOISES["dropout"].levels)
-    clip = next(iter(benchmark.clips.values()))
-    sweep = failing.sweep(benchmark.batch(clip), "missing")
+    clip = next(iter(bench.clips.values()))
+    sweep = failing.sweep(bench.batch(clip), "missing")
     assert sweep.depth[-1].max() == 0 and sweep.depth[0].max() > 0
-    clean = benchmark.clean_depth(benchmark.batch(clip)["depth"][0])
+    clean = bench.clean_depth(bench.batch(clip)["depth"][0])
     assert clean.shape[0] == sweep.depth.shape[1] and clean.dtype == np.uint8
 
 
@@ -82,6 +82,6 @@ def test_principal_axes():
     np.testing.assert_allclose(found.project(real), found.real)
 
 
-def test_depth_in_metres_is_shown_by_its_range(benchmark):
-    metres = dataclasses.replace(benchmark.experiment.transforms, depth_encoding="metres", depth_far=4000.0)
+def test_depth_in_metres_is_shown_by_its_range(bench):
+    metres = dataclasses.replace(bench.experiment.transforms, depth_encoding="metres", depth_far=4000.0)
     assert shown_depth(np.array([0.0, 2.0, 4.0, 9.0]), metres).tolist() == [0, 128, 255, 255]
