@@ -18,19 +18,9 @@ SYSTEM = "Hallucination + RGB (step 4)"
 @pytest.fixture(scope="session")
 def server(trained, tiny):
     """The tiny table, with its benchmark's clips."""
-    limits = (
-        "--max-batch",
-        "4",
-        "--max-upload",
-        "2",
-        "--max-clip",
-        "60",
-        "--max-decode",
-        "60",
-        "--max-decode-memory",
-        "512",
-    )
-    with serving("--model", trained, "--system", SYSTEM, "--data", tiny.parent, *limits) as running:
+    limits = {"batch": 4, "upload": 2, "clip": 60, "decode": 60, "decode-memory": 512}
+    bounds = [text for name, most in limits.items() for text in (f"--max-{name}", str(most))]
+    with serving("--model", trained, "--system", SYSTEM, "--data", tiny.parent, *bounds) as running:
         yield running
 
 
