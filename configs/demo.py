@@ -2,8 +2,8 @@
 
     hallujax demo --out runs/demo
 
-One seed of minutes: it shows that every part works and claims nothing beyond that. Three seeds of the same are in
-benchmarks/results; RGB from scratch is far from converged in this budget.
+One seed of minutes: it shows that every part works and claims nothing beyond that; RGB from scratch is far from
+converged in this budget. What benchmarks/results has is three seeds on `standard`.
 """
 
 from ml_collections import ConfigDict
