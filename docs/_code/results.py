@@ -13,7 +13,8 @@ def accuracies(name: str, each_seed: bool = True) -> str:
     rows = _read(name)
     seeds = [column for column in rows[0] if column.startswith("seed")]
     shown = seeds if each_seed else []
-    header = ["system", "tested on", "accuracy %", *shown, "clip-passes", "NTU cross-subject, published %"]
+    header = ["system", "tested on", "accuracy %", *shown, "to the RGB ensemble, points (95 %)", "teacher recovered %"]
+    header += ["clip-passes", "NTU cross-subject, published %"]
     lines = []
     for row in rows:
         found = [float(row[seed]) for seed in seeds if row[seed]]
@@ -25,6 +26,8 @@ def accuracies(name: str, each_seed: bool = True) -> str:
                 row["test_modalities"].replace("+", " + "),
                 f"{mean} ± {_percent(statistics.stdev(found))}" if len(found) > 1 else mean,
                 *(_percent(float(row[seed])) if row[seed] else "-" for seed in shown),
+                _difference(row),
+                f"{100 * float(row['recovered']):.0f}" if row["recovered"] else "-",
                 f"{int(row['clip_passes']):,}",
                 row["ntu_cross_subject"] or "-",
             ]
@@ -58,6 +61,15 @@ def others() -> str:
 def _read(name: str) -> list[dict[str, str]]:
     with open(RESULTS / name, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def _difference(row: dict[str, str]) -> str:
+    if not row["difference"]:
+        return "-"
+    points, low, high = (
+        f"{round(100 * float(row[key]), 1) + 0.0:+.1f}" for key in ("difference", "difference_low", "difference_high")
+    )
+    return f"{points} ({low} to {high})"
 
 
 def _percent(fraction: float) -> str:

@@ -48,6 +48,11 @@ class DecodingPool:
         for process in self._processes:
             process.kill()
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the decoding processes."""
+        return [process.pid for process in self._processes]
+
     async def decode(self, descriptor: int) -> Decoded:
         """The frames of the video in an open file.
 
@@ -128,6 +133,10 @@ class _Process:
                 env=_environment(),
             )
         self._socket.setblocking(False)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     async def decode(self, descriptor: int) -> tuple[dict, bytes]:
         socket.send_fds(self._socket, [b"."], [descriptor])

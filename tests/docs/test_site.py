@@ -106,11 +106,14 @@ def test_the_table_is_the_csv(page, tags, site):
         measured = list(csv.DictReader(file))
     shown = {row[0]: row for row in reversed(tags[site / f"{page}.html"].rows) if row}
     for row in measured:
-        _, tested_on, accuracy, *seeds, passes, published = shown[row["method"]]
+        _, tested_on, accuracy, *seeds, difference, recovered, passes, published = shown[row["method"]]
         assert tested_on.replace(" ", "") == row["test_modalities"]
         found = [100 * float(row[f"seed{seed}"]) for seed in range(3)]
         assert accuracy == f"{statistics.fmean(found):.1f} ± {statistics.stdev(found):.1f}"
         assert seeds == ([f"{seed:.1f}" for seed in found] if page == "results" else [])
+        points = row["difference"] and f"{100 * float(row['difference']):+.1f}"
+        assert difference.split(" (")[0] == (points or "-")
+        assert recovered == (f"{100 * float(row['recovered']):.0f}" if row["recovered"] else "-")
         assert passes.replace(",", "") == row["clip_passes"]
         assert published == (row["ntu_cross_subject"] or "-")
 

@@ -19,7 +19,7 @@ from hallujax.serve.decoding import DecodingPool
 from hallujax.serve.limits import Refusal
 
 USUAL = {"clip_seconds": 60.0, "frame_pixels": 2**24, "decode_seconds": 60.0, "decode_bytes": 2**30}
-HEAVY = repeated(2000, 3000, 200)  # 18 MB a frame from 18 kB
+HEAVY = repeated(2000, 3000, 340)  # 18 MB a frame from 18 kB
 
 
 def settings(**changed):
@@ -76,7 +76,7 @@ def test_too_much_time_and_too_much_memory():
 
 def test_a_child_that_dies_costs_its_own_request_alone():
     async def work(pool):
-        (decoder,) = [pid for pid in children(os.getpid()) if b"serve.decoder" in _command(pid)]
+        (decoder,) = pool.pids
         waiting = asyncio.create_task(refusal(pool, HEAVY))
         while not (found := children(decoder)):
             await asyncio.sleep(0.01)
@@ -90,23 +90,27 @@ def test_a_child_that_dies_costs_its_own_request_alone():
 
 def test_a_decoder_that_dies_or_is_given_up_is_replaced():
     async def work(pool):
-        lost = asyncio.create_task(refusal(pool, HEAVY))
-        while not (decoders := [pid for pid in children(os.getpid()) if b"serve.decoder" in _command(pid)]):
-            await asyncio.sleep(0.01)
-        while not children(decoders[0]):
-            await asyncio.sleep(0.01)
-        os.kill(decoders[0], signal.SIGKILL)
+        (decoder,) = pool.pids
+        os.kill(decoder, signal.SIGSTOP)  # so that it cannot have answered before it is killed
+        lost = asyncio.create_task(refusal(pool, encode(noise(1))))
+        await asyncio.sleep(0.1)
+        os.kill(decoder, signal.SIGKILL)
         said = await lost
-        cancelled = asyncio.create_task(decode_bytes(pool, HEAVY))
+        (second,) = pool.pids
+        assert second != decoder
+        os.kill(second, signal.SIGSTOP)
+        cancelled = asyncio.create_task(decode_bytes(pool, encode(noise(1))))
         await asyncio.sleep(0.1)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
+        started.update((decoder, second, *pool.pids))
         return said, await decode_bytes(pool, encode(noise(1)))
 
+    started = set()
     (said, after), restarts = run(settings(), work)
     assert (said.status, said.kind, restarts) == (503, "decoder_lost", 2) and after.length == 7
-    assert not [pid for pid in children(os.getpid()) if b"serve.decoder" in _command(pid)], "none outlives its pool"
+    assert len(started) == 3 and not any(b"serve.decoder" in _command(pid) for pid in started), "none outlives its pool"
 
 
 def test_decoding_imports_no_jax():
