@@ -97,7 +97,15 @@ def test_a_batch_must_divide_by_the_devices():
 
 
 def test_the_library_avoids_what_the_house_refuses():
-    """Explicit meshes (linen fails on them), pmap, uninitialised memory, hand-placed stop_gradients."""
+    """Explicit meshes (linen fails on them), pmap, uninitialised memory, TensorFlow and PyTorch at run time.
+
+    And stop_gradients placed by hand: who moves whom is the players' business. Three equations have a coefficient that
+    is a number to the gradient; ONNX has to know the primitive.
+    """
+    exceptions = {
+        "stop_gradient": ("losses.py", "methods/graph.py", "deploy/onnx_primitives.py"),
+        r"import tensorflow\b": ("deploy/saved_model.py", "deploy/card.py"),  # an extra to write that format; prose
+    }
     for path in SOURCE.rglob("*.py"):
         text = path.read_text()
         for pattern in (
@@ -106,8 +114,9 @@ def test_the_library_avoids_what_the_house_refuses():
             r"jnp\.empty",
             r"stop_gradient",
             r"import tensorflow\b",
-            r"import torch",
+            r"import torch\b",
         ):
-            assert not re.search(pattern, text), f"{path}: {pattern}"
+            if path.relative_to(SOURCE).as_posix() not in exceptions.get(pattern, ()):
+                assert not re.search(pattern, text), f"{path}: {pattern}"
         if "jax.make_mesh(" in text:
             assert path.name == "sharding.py" and "AxisType.Auto" in text
