@@ -187,7 +187,7 @@ def random_system(args: argparse.Namespace) -> TrainedSystem:
         ),
         fresh,
     )
-    return TrainedSystem(system, {"rgb": {kind: {"rgb": tree} for kind, tree in variables.items()}}, {})
+    return TrainedSystem(system, {"rgb": {kind: {"rgb": tree} for kind, tree in variables.items()}}, {}, Path(), "")
 
 
 def parse_arguments() -> argparse.Namespace:
