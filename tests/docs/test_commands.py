@@ -83,7 +83,12 @@ def test_the_readmes_table_is_the_csv():
         for row in csv.DictReader(file):
             accuracies = [100 * float(row[f"seed{seed}"]) for seed in range(3)]
             accuracy = f"{statistics.fmean(accuracies):.1f} ± {statistics.stdev(accuracies):.1f}"
-            cells = [row["test_modalities"].replace("+", " + "), accuracy, row["clip_passes"]]
+            points = [row[key] for key in ("difference", "difference_low", "difference_high")]
+            difference = (
+                "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * float(each) for each in points)) if points[0] else "-"
+            )
+            recovered = f"{100 * float(row['recovered']):.0f}" if row["recovered"] else "-"
+            cells = [row["test_modalities"].replace("+", " + "), accuracy, difference, recovered, row["clip_passes"]]
             assert shown[row["method"]].split(" | ") == [*cells, row["ntu_cross_subject"] or "-"]
 
 
