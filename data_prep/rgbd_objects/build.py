@@ -2,12 +2,11 @@
 
 import dataclasses
 import functools
-import importlib.util
 import pathlib
 
 import numpy as np
 
-from data_prep import engine, writer
+from data_prep import engine, rendered, writer
 from data_prep.mocap_rgbd import cameras
 from data_prep.rgbd_objects.presets import PRESETS, VERSION, Preset
 from hallujax.errors import UsageError
@@ -30,17 +29,8 @@ def prepare(out, preset="quick", seed=0, workers=None, progress=True) -> pathlib
     if not isinstance(preset, Preset) and preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r} of {NAME}: one of {', '.join(PRESETS)}")
     preset = preset if isinstance(preset, Preset) else PRESETS[preset]
-    if importlib.util.find_spec("pybullet") is None:
-        raise UsageError(f"rendering {NAME} needs pybullet: pip install 'hallujax[demo]' (Python 3.11 has wheels)")
-    if seed < 0:
-        raise UsageError(f"the seed of {NAME} must not be negative: {seed}")
-    out = pathlib.Path(out)
-    job = _job(preset, seed)
-    if engine.is_complete(out, job):
-        if progress:
-            print(f"{out / NAME}: already complete ({preset.name}, seed {seed}, {preset.images} images)")
-        return out / NAME
-    return engine.write(out, job, workers, progress)
+    said = f"{preset.name}, seed {seed}, {preset.images} images"
+    return rendered.render(NAME, pathlib.Path(out), seed, lambda: _job(preset, seed), said, workers, progress)
 
 
 def _job(preset: Preset, seed: int) -> engine.Job:

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -118,7 +119,7 @@ def test_workers_die_with_their_parent(tmp_path, how):
 def test_errors_for_people(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"unknown preset 'huge'.*tiny, quick, standard, full"):
         prepare(tmp_path, preset="huge")
-    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'hallujax\[demo\]'"):
         prepare(tmp_path)
 
