@@ -237,7 +237,7 @@ PRIMITIVES: Mapping[str, Primitive] = {
     "square": square,
     "squeeze": reshape,
     "stack": stack,
-    "stop_gradient": unchanged,
+    "stop_gradient": unchanged,  # a method's wiring may hold one; it matters to gradients alone
     "sub": elementwise("Sub"),
     "tanh": elementwise("Tanh"),
     "transpose": transpose,

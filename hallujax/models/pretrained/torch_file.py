@@ -95,6 +95,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
             return read_format(file)
     except _Refused as error:
         raise CheckpointError(f"{path}: {error}") from error
+    # zipfile raises the two errors without a kind of their own for encrypted members and for compression it lacks.
     except (*_MALFORMED, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: damaged, or no PyTorch file ({type(error).__name__}: {reason})") from error
