@@ -90,6 +90,7 @@ def admd(
             batch_norm=discriminator_batch_norm,
             classify_set=classify_set,
             spectral_norm=spectral_norm,
+            ghost_batch=stream.ghost_batch,
         ),
     }
     if predict_from == "teacher":

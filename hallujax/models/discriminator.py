@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import Array
 
 from hallujax.errors import UsageError
-from hallujax.models.layers import BatchNorm
+from hallujax.models.layers import BatchNorm, ghost_groups
 
 xavier = nn.initializers.xavier_uniform()
 he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")  # slim's
@@ -29,6 +29,7 @@ class Discriminator(nn.Module):
       classify_set: one decision a clip, from the frames' features side by side, instead of one a frame.
       spectral_norm: divide every layer's weights by their largest singular value, which bounds how fast the logits
         change with a feature (Miyato et al., ICLR 2018); one power iteration a training step. Not in either source.
+      ghost_batch: clips that batch norm normalises together in training, 0 for the whole batch.
 
     Raises UsageError for an unknown task, or batch norm with the object task, which has none.
     """
@@ -39,6 +40,7 @@ class Discriminator(nn.Module):
     negative_slope: float = 0.2
     classify_set: bool = False
     spectral_norm: bool = False
+    ghost_batch: int = 0
 
     @nn.compact
     def __call__(self, features: Array, position: Array | None = None, train: bool = False) -> Array:
@@ -64,11 +66,13 @@ class Discriminator(nn.Module):
         )
 
     def _action(self, x: Array, train: bool) -> Array:
+        groups = ghost_groups(x.shape[0], self.ghost_batch) if train else 1
+
         def dense(x, width, name):
             if not self.batch_norm:
                 return self._layer(x, nn.Dense(width, kernel_init=xavier, name=name), train)
             x = self._layer(x, nn.Dense(width, use_bias=False, kernel_init=he, name=name), train)
-            x = BatchNorm(train, momentum=0.997, name=f"{name}_bn")(x)
+            x = BatchNorm(train, momentum=0.997, groups=groups, name=f"{name}_bn")(x)
             return nn.leaky_relu(x, self.negative_slope)
 
         x = nn.leaky_relu(dense(x, 256, "fc1"), self.negative_slope)
