@@ -36,6 +36,7 @@ class DataOptions:
       keep_decoded: keep every decoded frame in memory, to decode it once instead of once an epoch.
       labelled: share of the training clips whose label is known; see `data.labels.training_labels`.
       label_noise: share of these that have the label of another class.
+      bad_records: `stop` at a damaged one in training, or `skip` its clip; see `data.pipeline.ClipLoader`.
     """
 
     directory: str
@@ -49,6 +50,7 @@ class DataOptions:
     keep_decoded: bool
     labelled: float = 1.0
     label_noise: float = 0.0
+    bad_records: str = "stop"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ class Stage:
       ghost_batch: clips that batch norm normalises together in training; 0 for the whole batch, or micro-batch.
       accumulate: micro-batches that a batch is computed in, one after the other. See `training.step.train_step`.
       remat: compute the streams' units again for the gradients, rather than keep what is in them.
+      skipped_steps: that may follow each other, before a stage whose numbers are not finite is stopped.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Stage:
     ghost_batch: int = 0
     accumulate: int = 1
     remat: bool = False
+    skipped_steps: int = 10
 
     def steps(self, clips: int) -> int:
         """Updates in the whole stage, for a split of so many clips."""
@@ -197,11 +201,16 @@ class Experiment:
     def identity(self, name: str) -> dict[str, Any]:
         """All that decides a stage's result, as plain JSON.
 
-        Where the data are, where and how it is computed, and logging are not part of it.
+        Where the data are, where and how it is computed, and logging are not part of it, nor is what becomes of a run
+        that met bad records or numbers: a run that was stopped by them may go on with another answer.
         """
         data = _without_defaults(self.data)
-        for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded"):
-            del data[key]
+        for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded", "bad_records"):
+            data.pop(key, None)
+        stages = {n: _without_defaults(self.stages[n]) for n in sorted(self.ancestors(name))}
+        for stage in stages.values():
+            for key in ("skipped_steps", "remat"):
+                stage.pop(key, None)
         return json.loads(
             json.dumps(
                 {
@@ -209,10 +218,7 @@ class Experiment:
                     "data": data,
                     "transforms": dataclasses.asdict(self.transforms),
                     "imagenet_weights": self.imagenet_weights,
-                    "stages": {
-                        n: {k: v for k, v in _without_defaults(self.stages[n]).items() if k != "remat"}
-                        for n in sorted(self.ancestors(name))
-                    },
+                    "stages": stages,
                 }
             )
         )
@@ -330,6 +336,8 @@ def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
             f"{where}.batch_size is {stage.batch_size}; it must divide by {parts}"
             f" (accumulate={stage.accumulate}, ghost_batch={stage.ghost_batch})"
         )
+    if stage.skipped_steps < 0:
+        raise UsageError(f"{where}.skipped_steps is {stage.skipped_steps}; 0 stops at the first")
     return stage
 
 

@@ -3,10 +3,13 @@
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
 from hallujax.errors import CheckpointError
+
+CLOCK = ("seconds", "input/waited")  # the values that differ from run to run
 
 
 class MetricsLog:
@@ -32,6 +35,10 @@ class MetricsLog:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
+    def note(self, step: int, **facts: Any) -> None:
+        """One line of what happened at a step; plain JSON, not for TensorBoard."""
+        self._file.write(json.dumps({"step": step, **facts}) + "\n")
+
     @property
     def position(self) -> int:
         """Bytes written and flushed: what a checkpoint records."""
@@ -43,7 +50,7 @@ class MetricsLog:
         self._board.close()
 
 
-def read_metrics(directory: pathlib.Path) -> list[dict[str, float]]:
+def read_metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
     """All lines of a stage's `metrics.jsonl`; a last line cut off by a kill is left out."""
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     metrics = []
