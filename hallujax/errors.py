@@ -33,3 +33,9 @@ class NotFiniteError(HallujaxError):
     """A loss, gradient or prediction that has become infinite or not a number."""
 
     exit_code = 4
+
+
+class ProcessLost(HallujaxError):
+    """Of several processes one is missing, has died or stands still. Starting all of them again may well do."""
+
+    exit_code = 42

@@ -14,8 +14,9 @@ import numpy as np
 from hallujax.errors import DataError, HallujaxError, NotFiniteError, UsageError
 from hallujax.experiment import Stage
 from hallujax.training.checkpoint import Checkpoints
-from hallujax.training.metrics_log import MetricsLog
+from hallujax.training.metrics_log import MetricsLog, NoLog
 from hallujax.training.optimizer import Plateau
+from hallujax.training.processes import is_first
 from hallujax.training.state import TrainState
 from hallujax.training.watch import Watch
 
@@ -106,7 +107,7 @@ class Recorder:
             stage.plateau.patience, stage.plateau.factor, stage.plateau.drops, **self.progress.plateau
         )
         self.watch = Watch(**self.progress.watch)
-        self._log = MetricsLog(directory, position=self.progress.log, step=self.step)
+        self._log = MetricsLog(directory, position=self.progress.log, step=self.step) if is_first() else NoLog()
         self._unsaved_best: dict[str, Any] | None = None
         self._started, self._before = time.monotonic(), self.progress.seconds
         self._waited_since_line = 0.0
