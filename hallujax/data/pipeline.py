@@ -170,9 +170,9 @@ def training_batches(
         raise UsageError(f"batch_size {batch_size} is larger than the {len(rows)} training clips")
     if position % batch_size:
         raise UsageError(f"position {position} lies within a batch of {batch_size}")
+    samples = _samples(rows, seed)
     batches = (
-        _samples(rows, seed)
-        .batch(batch_size)  # numbers alone: what others read is cut off before anything is read
+        samples.batch(batch_size)  # numbers alone: what others read is cut off before anything is read
         .map(lambda pair: loader(*(pair if part is None else (each[part] for each in pair))))
         .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     )

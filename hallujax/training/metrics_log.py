@@ -29,15 +29,12 @@ class MetricsLog:
         self._file.seek(position)
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line `{"step": step, ...}`; `values` are plain numbers."""
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """One line `{"step": step, ...}`; of `values`, plain JSON, TensorBoard gets the numbers."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)
-
-    def note(self, step: int, **facts: Any) -> None:
-        """One line of what happened at a step; plain JSON, not for TensorBoard."""
-        self._file.write(json.dumps({"step": step, **facts}) + "\n")
+            if isinstance(value, int | float):
+                self._board.add_scalar(name, value, step)
 
     @property
     def position(self) -> int:

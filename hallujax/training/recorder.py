@@ -224,7 +224,7 @@ class Recorder:
         watched = _numbers(Watch.needs(step.metrics))
         for name, (value, median) in self.watch.look(watched).items():
             self._say(f"{name} leapt to {value:.4g} at step {step.number}; the running median is {median:.4g}")
-            self._log.note(step.number, spike=name, value=value, median=median)
+            self._log.write(step.number, {f"spike/{name}": value, f"spike/{name}/median": median})
         if watched["skipped"]:
             self._skipped(step)
         clips = step.number * self._stage.batch_size
@@ -244,7 +244,7 @@ class Recorder:
         what = next((f"{name} is {value}" for name, value in wrong.items()), "an update is not finite")
         some = ", ".join(clips[:_NAMED]) + (f" and {len(clips) - _NAMED} more" if clips[_NAMED:] else "")
         self._say(f"step {step.number} skipped: {what}; its clips are {some}")
-        self._log.note(step.number, not_finite=wrong, clips=clips)
+        self._log.write(step.number, {"not_finite": wrong, "clips": clips})
         if self.watch.in_a_row > self._stage.skipped_steps:
             self._error = NotFiniteError(
                 f"stage {self._stage.name} at step {step.number}: {what}, in {self.watch.in_a_row} steps in a row; the "
