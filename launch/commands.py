@@ -7,8 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-# The same command goes on after these: aborted (jax does so when another process is lost), bus error, killed (memory, or
-# the machine), segmentation fault; and 143, stopped by SIGTERM with everything saved. All else is a failure, or success.
+# After these the same command goes on: aborted (jax does so when another process is lost), bus error, killed (memory,
+# or the machine), segmentation fault; and 143, stopped by SIGTERM with everything saved. Any other is the job's own.
 RESTARTED = (134, 135, 137, 139, 143)
 
 

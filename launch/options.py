@@ -9,7 +9,7 @@ from launch.commands import Commands, Failed, say
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags from the command line and from files: `@FILE` stands for the file's lines, a flag each, `#` for comments."""
+    """Flags, also from files: `@FILE` stands for its lines, a flag each, `#` for comments."""
 
     def __init__(self, form: str, summary: str):
         super().__init__(

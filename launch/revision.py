@@ -34,8 +34,8 @@ def revision(wanted: str | None, with_changes: bool) -> Revision:
         return Revision(commit, commit)
     if not with_changes:
         raise Failed(
-            f"{len(changed)} files differ from commit {commit}, {changed[0].split(maxsplit=1)[1]} first: commit them, or "
-            "say --with-changes, or name a commit by --revision",
+            f"{len(changed)} files differ from commit {commit}, first {changed[0].split(maxsplit=1)[1]}: commit them, "
+            "or say --with-changes, or name a commit by --revision",
             2,
         )
     with tempfile.TemporaryDirectory() as folder:  # an index of its own leaves the checkout's as it is

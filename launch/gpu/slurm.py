@@ -31,7 +31,7 @@ def submitted(run: Commands, options: argparse.Namespace, job: list[str]) -> str
         run.run(options.base_python, "-m", "venv", str(environment))
         run.run(f"{environment}/bin/pip", "install", "--quiet", f"{copy}[{options.extras}]", attempts=3)
         python = [f"{environment}/bin/python"]
-    variables = f"ALL,PYTHONPATH={copy},HALLUJAX_REVISION={code.name},PYTHONUNBUFFERED=1"
+    variables = [f"PYTHONPATH={copy}", f"HALLUJAX_REVISION={code.name}", "PYTHONUNBUFFERED=1"]
     number = run.read(
         "sbatch",
         "--parsable",
@@ -42,15 +42,10 @@ def submitted(run: Commands, options: argparse.Namespace, job: list[str]) -> str
         f"--cpus-per-task={options.cpus_per_gpu}",
         f"--time={options.time}",
         f"--output={options.folder}/%j.log",
-        f"--export={variables}",
         *options.sbatch,
         f"{copy}/launch/gpu/train.sbatch",
         str(options.max_restarts),
-        *python,
-        "-m",
-        "hallujax.cli",
-        *job,
-        "--distributed",
+        *("env", *variables, *python, "-m", "hallujax.cli", *job, "--distributed"),
         dry="JOB",
     )
     if not number:
@@ -119,8 +114,7 @@ def launch() -> int:
 
     def clean_up() -> None:
         if started and not options.detach:
-            run.run("scancel", started, check=False)  # of what is over already nothing becomes
-            run.run("rm", "-rf", str(options.folder / "code"), check=False)
+            run.run("scancel", started, check=False)  # nothing happens to what is over already
 
     return carried_out(work, clean_up)
 

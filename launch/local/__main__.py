@@ -1,9 +1,9 @@
 """One machine: one process on its accelerators (the usual), or several that meet on localhost.
 
-    python -m launch.local --gpus 0 -- train --config=... --workdir=...          # one GPU
-    python -m launch.local -- train --config=... --workdir=...                   # all of them, one process
-    python -m launch.local --processes 2 --gpus 0,1 -- train ...                 # a process a GPU
-    python -m launch.local --processes 2 --cpu-devices 2 -- train ...            # two processes of two simulated devices
+    python -m launch.local --gpus 0 -- train --config=... --workdir=...  # one GPU
+    python -m launch.local -- train --config=... --workdir=...           # all of them, one process
+    python -m launch.local --processes 2 --gpus 0,1 -- train ...         # a process a GPU
+    python -m launch.local --processes 2 --cpu-devices 2 -- train ...    # on the CPU, simulated devices
 
 After a crash or a SIGTERM the same command is started again and continues; after any other failure it is not.
 """

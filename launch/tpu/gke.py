@@ -22,7 +22,7 @@ SECONDS_TO_SAVE = 120  # after SIGTERM; Kubernetes' 30 are few for a large check
 
 def manifest(options: argparse.Namespace, image: str, job: list[str]) -> dict[str, Any]:
     """The JobSet: a Job a slice, a pod a host, all restarted together."""
-    chips = math.prod(int(side) for side in options.topology.split("x"))
+    chips = math.prod(options.topology)
     per_host = min(chips, options.chips_per_host)
     claims = [claim.partition("=") for claim in options.claim]
     container = {
@@ -33,20 +33,21 @@ def manifest(options: argparse.Namespace, image: str, job: list[str]) -> dict[st
         "securityContext": {"privileged": True, "runAsUser": 0},  # the devices are root's
         "volumeMounts": [{"name": f"claim{i}", "mountPath": path} for i, (_, _, path) in enumerate(claims)],
     }
+    node = {
+        "cloud.google.com/gke-tpu-accelerator": options.tpu,
+        "cloud.google.com/gke-tpu-topology": "x".join(map(str, options.topology)),
+    }
+    taints = ["google.com/tpu"]
+    if options.spot:
+        node["cloud.google.com/gke-spot"] = "true"
+        taints.append("cloud.google.com/gke-spot")
     pod = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": SECONDS_TO_SAVE,
         "hostNetwork": True,  # between slices the pods' own network is the slower one
         "dnsPolicy": "ClusterFirstWithHostNet",
-        "nodeSelector": {
-            "cloud.google.com/gke-tpu-accelerator": options.tpu,
-            "cloud.google.com/gke-tpu-topology": options.topology,
-        }
-        | ({"cloud.google.com/gke-spot": "true"} if options.spot else {}),
-        "tolerations": [{"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"}]
-        + (
-            [{"key": "cloud.google.com/gke-spot", "operator": "Exists", "effect": "NoSchedule"}] if options.spot else []
-        ),
+        "nodeSelector": node,
+        "tolerations": [{"key": taint, "operator": "Exists", "effect": "NoSchedule"} for taint in taints],
         "containers": [container],
         "volumes": [
             {"name": f"claim{i}", "persistentVolumeClaim": {"claimName": name}} for i, (name, _, _) in enumerate(claims)
@@ -57,7 +58,7 @@ def manifest(options: argparse.Namespace, image: str, job: list[str]) -> dict[st
         "completions": chips // per_host,
         "completionMode": "Indexed",
         "backoffLimit": 0,
-        # A failure of the job's own (wrong flag, damaged data, numbers that are not finite) fails the JobSet at once ...
+        # A failure of the job's own (a wrong flag, damaged data, numbers not finite) fails the JobSet at once ...
         "podFailurePolicy": {
             "rules": [
                 {
@@ -103,6 +104,10 @@ def reach(run: Commands, options: argparse.Namespace) -> None:
     run.run("gcloud", "container", "clusters", "get-credentials", options.cluster, *where)
 
 
+def _topology(text: str) -> list[int]:
+    return [int(side) for side in text.split("x")]
+
+
 def launch() -> int:
     """Reads the command line and carries it out; returns 0 if the job completed."""
     parser = elsewhere("tpu.gke", "Trains on Cloud TPUs of a GKE cluster, through JobSet and Kueue.")
@@ -113,7 +118,7 @@ def launch() -> int:
     parser.add_argument("--queue", default="multislice-queue", help="Kueue's LocalQueue (%(default)s)")
     parser.add_argument("--namespace", default="default")
     parser.add_argument("--tpu", required=True, help="tpu-v5-lite-podslice, tpu-v5p-slice, tpu-v6e-slice, tpu7x, ...")
-    parser.add_argument("--topology", required=True, help="of a slice, in chips: 4x4, 2x2x4, ...")
+    parser.add_argument("--topology", required=True, type=_topology, help="of a slice, in chips: 4x4, 2x2x4, ...")
     parser.add_argument("--chips-per-host", type=int, default=4, help="fewer if the slice has fewer (%(default)s)")
     parser.add_argument("--slices", type=int, default=1)
     parser.add_argument("--spot", action="store_true", help="on preemptible nodes")
