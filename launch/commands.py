@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-# After these the same command goes on: aborted (jax does so when another process is lost), bus error, killed (memory,
-# or the machine), segmentation fault; and 143, stopped by SIGTERM with everything saved. Any other is the job's own.
-RESTARTED = (134, 135, 137, 139, 143)
+# After these the same command goes on: another process was lost (42, or 134 if jax noticed it first), bus error, killed
+# (memory, or the machine), segmentation fault; and 143, stopped by SIGTERM with everything saved. Others are failures.
+RESTARTED = (42, 134, 135, 137, 139, 143)
 
 
 class Failed(Exception):

@@ -48,6 +48,11 @@ def elsewhere(form: str, summary: str) -> Parser:
     return parser
 
 
+def together(job: Sequence[str]) -> list[str]:
+    """The job as one of several processes, which the cluster knows; half an hour for the last host to be there."""
+    return [job[0], "--distributed", "--start-timeout=1800", *job[1:]]
+
+
 def google(parser: Parser) -> None:
     """The flags of what runs on Google Cloud."""
     parser.add_argument("--project", required=True)

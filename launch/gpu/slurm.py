@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator
 
 from launch.commands import Commands, Failed, carried_out, say
-from launch.options import commands, elsewhere, main
+from launch.options import commands, elsewhere, main, together
 from launch.revision import revision
 
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
@@ -45,7 +45,7 @@ def submitted(run: Commands, options: argparse.Namespace, job: list[str]) -> str
         *options.sbatch,
         f"{copy}/launch/gpu/train.sbatch",
         str(options.max_restarts),
-        *("env", *variables, *python, "-m", "hallujax.cli", *job, "--distributed"),
+        *("env", *variables, *python, "-m", "hallujax.cli", *together(job)),
         dry="JOB",
     )
     if not number:

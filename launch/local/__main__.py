@@ -116,7 +116,7 @@ def launch() -> int:
     devices.add_argument("--gpus", type=lambda text: text.split(","), help="0,1,...: dealt out to the processes (all)")
     devices.add_argument("--cpu-devices", type=int, help="simulated devices a process, on the CPU")
     parser.add_argument("--port", type=int, help="where the processes meet (a free one)")
-    parser.add_argument("--grace", type=float, default=120, help="seconds to save and leave in (%(default)s)")
+    parser.add_argument("--grace", type=float, default=150, help="seconds to save and leave in (%(default)s)")
     parser.add_argument("--max-restarts", type=int, default=5, help="after crashes and SIGTERM (%(default)s)")
     options, job = parser.read()
     if options.processes < 1 or (options.gpus and len(options.gpus) % options.processes):

@@ -14,7 +14,7 @@ from typing import Any
 
 from launch.commands import RESTARTED, Commands, carried_out, say
 from launch.image import built_and_pushed
-from launch.options import commands, elsewhere, google, image, main
+from launch.options import commands, elsewhere, google, image, main, together
 from launch.tpu.jobset import followed
 
 SECONDS_TO_SAVE = 120  # after SIGTERM; Kubernetes' 30 are few for a large checkpoint
@@ -28,7 +28,7 @@ def manifest(options: argparse.Namespace, image: str, job: list[str]) -> dict[st
     container = {
         "name": "hallujax",
         "image": image,
-        "args": [*job, "--distributed"],
+        "args": together(job),
         "resources": {"limits": {"google.com/tpu": per_host}},
         "securityContext": {"privileged": True, "runAsUser": 0},  # the devices are root's
         "volumeMounts": [{"name": f"claim{i}", "mountPath": path} for i, (_, _, path) in enumerate(claims)],

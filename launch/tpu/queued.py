@@ -14,7 +14,7 @@ import shlex
 import tempfile
 
 from launch.commands import RESTARTED, Commands, Failed, carried_out, say
-from launch.options import commands, elsewhere, google, main
+from launch.options import commands, elsewhere, google, main, together
 from launch.revision import Revision, revision
 
 GONE = ("", "FAILED", "SUSPENDING", "SUSPENDED")  # preempted machines are suspended, and are not given back
@@ -92,7 +92,7 @@ def one_start(run: Commands, machines: Machines, options: argparse.Namespace, co
         machines.copy(archive)
     worker = "bash hallujax/launch/tpu/worker.sh"
     unpack = "rm -rf hallujax && mkdir hallujax && tar -xf hallujax.tar -C hallujax"
-    for step in (f"{unpack} && {worker} install", options.setup, f"{worker} start {code.name} {shlex.join(job)}"):
+    for step in (f"{unpack} && {worker} install", options.setup, f"{worker} start {code.name} {shlex.join(together(job))}"):
         if step and (failed := machines.ssh(step)):
             return failed
     return machines.ssh(f"{worker} watch")

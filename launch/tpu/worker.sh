@@ -24,7 +24,7 @@ start)
     --property=StandardOutput="append:$log" --property=StandardError="append:$log" \
     --setenv=HOME="$HOME" --setenv=PYTHONUNBUFFERED=1 \
     --setenv=PYTHONPATH="$here" --setenv=HALLUJAX_REVISION="$2" \
-    "$environment/bin/python" -m hallujax.cli "${@:3}" --distributed
+    "$environment/bin/python" -m hallujax.cli "${@:3}"
   ;;
 watch)
   # May be run again, and after the end: then it prints the log again and returns the code at once.

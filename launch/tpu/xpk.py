@@ -8,7 +8,7 @@ import shlex
 
 from launch.commands import Commands, carried_out, say
 from launch.image import built_and_pushed
-from launch.options import commands, elsewhere, google, image, main
+from launch.options import commands, elsewhere, google, image, main, together
 from launch.tpu.gke import SECONDS_TO_SAVE
 from launch.tpu.jobset import followed
 
@@ -29,7 +29,7 @@ def started(run: Commands, options: argparse.Namespace, job: list[str]) -> None:
         f"--termination-grace-period-seconds={SECONDS_TO_SAVE}",
         *(f"--storage={storage}" for storage in options.storage),
         # XPK signals the shell around the command: by exec that is python.
-        f"--command=exec {shlex.join(['hallujax', *job, '--distributed'])}",
+        f"--command=exec {shlex.join(['hallujax', *together(job)])}",
     )
 
 

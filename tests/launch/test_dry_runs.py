@@ -1,13 +1,12 @@
-"""What each launcher would run, word for word. `REWRITE_GOLDENS=1 pytest tests/launch/test_dry_runs.py` writes it anew."""
+"""What each launcher would run, word for word; `REWRITE_GOLDENS=1 pytest tests/launch/test_dry_runs.py` rewrites it."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 
 import pytest
-from launching import HERE, ROOT, StandIns, checkout, launched
+from launching import HERE, StandIns, checkout, launched
 
 JOB = ["train", "--config=configs/admd.py:mocap_rgbd,cross_subject", "--workdir=/runs/a run"]  # a blank to be quoted
 GOOGLE = ["--name=admd", "--project=my-project", "--zone=us-east5-b"]
@@ -61,15 +60,27 @@ def test_prints_what_it_would_run_and_runs_nothing(name, folder, tmp_path, monke
     subprocess.run(["bash", "-n", golden], check=True)
 
 
-def commands(tool):
-    """The golden lines of one tool, and as many words as `bash` makes of them."""
+def commands(tool, words):
+    """Of the goldens' lines of one tool, one for each different `words` first words, without what it reads."""
     lines = (line for path in sorted((HERE / "goldens").glob("*.sh")) for line in path.read_text().splitlines())
-    return sorted({re.sub(r" <<'END'$| \|.*", "", line) for line in lines if line.startswith(f"{tool} ")})
+    found = [line.removesuffix(" <<'END'") for line in lines if line.startswith(f"{tool} ")]
+    return {" ".join(line.split()[:words]): line for line in found}.values()
+
+
+def errors(command, **environment):
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.stdout + done.stderr
 
 
 @pytest.mark.skipif(not shutil.which("gcloud"), reason="the Google Cloud CLI is not installed")
-@pytest.mark.parametrize("command", commands("gcloud"), ids=lambda line: " ".join(line.split()[1:5]))
-def test_gcloud_itself_knows_every_flag(command, tmp_path):
+def test_gcloud_itself_knows_every_flag(tmp_path):
     """Without an account it parses the whole command line first, and only then asks who you are."""
     config = {
         "CLOUDSDK_CONFIG": str(tmp_path),
@@ -80,7 +91,30 @@ def test_gcloud_itself_knows_every_flag(command, tmp_path):
         "CLOUDSDK_PROXY_ADDRESS": "127.0.0.1",
         "CLOUDSDK_PROXY_PORT": "9",
     }
-    done = subprocess.run(["bash", "-c", command], env=os.environ | config, capture_output=True, text=True, timeout=60)
-    assert "active account" in done.stderr, done.stderr
-    wrong = subprocess.run(["bash", "-c", f"{command} --no-such-flag"], env=os.environ | config, capture_output=True, text=True)
-    assert "unrecognized arguments" in wrong.stderr
+    lines = commands("gcloud", 5)
+    for line in lines:
+        said = errors(line, **config)
+        assert "active account" in said, f"{line}: {said}"
+    assert len(lines) == 6
+    assert "unrecognized arguments: --no-such-flag" in errors(f"{line} --no-such-flag", **config)
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+def test_kubectl_itself_knows_every_flag():
+    """Without a cluster it stops where it would look for one, on this machine."""
+    lines = commands("kubectl", 2)
+    for line in lines:
+        said = errors(line, KUBECONFIG="/dev/null")
+        assert "localhost:8080" in said or "no objects passed" in said, f"{line}: {said}"
+    assert len(lines) == 4
+    assert "unknown flag: --no-such-flag" in errors(f"{line} --no-such-flag", KUBECONFIG="/dev/null")
+
+
+@pytest.mark.skipif(not shutil.which("xpk"), reason="xpk is not installed")
+def test_xpk_itself_makes_a_jobset_of_it(tmp_path):
+    nowhere = {"HOME": str(tmp_path), "TELEMETRY_ENABLED": "false", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    for line in commands("xpk", 3):
+        said = errors(f"{line} --dry-run --skip-validation", **nowhere)
+        assert "Exiting XPK cleanly" in said, f"{line}: {said}"
+        if "create" in line:
+            assert "exec hallujax train" in said and "google.com/tpu: 4" in said and "maxRestarts: 50" in said
