@@ -92,7 +92,11 @@ def one_start(run: Commands, machines: Machines, options: argparse.Namespace, co
         machines.copy(archive)
     worker = "bash hallujax/launch/tpu/worker.sh"
     unpack = "rm -rf hallujax && mkdir hallujax && tar -xf hallujax.tar -C hallujax"
-    for step in (f"{unpack} && {worker} install", options.setup, f"{worker} start {code.name} {shlex.join(together(job))}"):
+    for step in (
+        f"{unpack} && {worker} install",
+        options.setup,
+        f"{worker} start {code.name} {shlex.join(together(job))}",
+    ):
         if step and (failed := machines.ssh(step)):
             return failed
     return machines.ssh(f"{worker} watch")

@@ -45,6 +45,7 @@ kubectl create --filename=- <<'END'
           "containerName": "hallujax",
           "operator": "NotIn",
           "values": [
+           42,
            134,
            135,
            137,
@@ -84,9 +85,10 @@ kubectl create --filename=- <<'END'
           "image": "registry/hallujax:r1",
           "args": [
            "train",
+           "--distributed",
+           "--start-timeout=1800",
            "--config=configs/admd.py:mocap_rgbd,cross_subject",
-           "--workdir=/runs/a run",
-           "--distributed"
+           "--workdir=/runs/a run"
           ],
           "resources": {
            "limits": {
@@ -123,5 +125,5 @@ kubectl create --filename=- <<'END'
 }
 END
 kubectl logs --namespace=default --selector=jobset.sigs.k8s.io/jobset-name=admd --follow --prefix --ignore-errors --tail=-1 --max-log-requests=1000
-kubectl get jobset admd --namespace=default '--output=jsonpath={.status.terminalState} {.status.restarts}'
+kubectl get jobset admd --namespace=default --ignore-not-found '--output=jsonpath={.status.restarts}/{.status.terminalState}'
 kubectl delete jobset admd --namespace=default --ignore-not-found
