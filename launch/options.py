@@ -19,6 +19,7 @@ class Parser(argparse.ArgumentParser):
             fromfile_prefix_chars="@",
         )
         self.add_argument("--dry-run", action="store_true", help="print the commands, one a line, and run none")
+        self.elsewhere = False
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         line = arg_line.strip()
@@ -31,12 +32,18 @@ class Parser(argparse.ArgumentParser):
         options, job = self.parse_args(words[:cut]), words[cut + 1 :]
         if not job and not getattr(options, "clean_up", False):
             self.error("what is to be run comes after --, for example: -- train --config=... --workdir=...")
+        folders = re.findall(r"--workdir[= ](\S*)", " ".join(job)) if self.elsewhere else []
+        if any(not folder.startswith("/") for folder in folders):
+            self.error(
+                "--workdir must be an absolute path: the job runs within its copy of the code, which is replaced"
+            )
         return options, job
 
 
 def elsewhere(form: str, summary: str) -> Parser:
     """The flags of every launcher that starts a job on machines other than this one."""
     parser = Parser(form, summary)
+    parser.elsewhere = True
     parser.add_argument("--name", required=True, type=_name, help="of the job, and of what is made for it")
     parser.add_argument("--detach", action="store_true", help="leave once it is started; --clean-up stops it later")
     parser.add_argument("--clean-up", action="store_true", help="only stop and delete what --name made")

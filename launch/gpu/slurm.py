@@ -42,6 +42,7 @@ def submitted(run: Commands, options: argparse.Namespace, job: list[str]) -> str
         f"--cpus-per-task={options.cpus_per_gpu}",
         f"--time={options.time}",
         f"--output={options.folder}/%j.log",
+        f"--chdir={copy}",  # where configs/ is that of this revision
         *options.sbatch,
         f"{copy}/launch/gpu/train.sbatch",
         str(options.max_restarts),

@@ -1,8 +1,8 @@
 """Cloud TPU VMs by queued resources, v4 to v6e; later generations are to be had on GKE alone.
 
     python -m launch.tpu.queued @launch/tpu/mine --name admd --accelerator-type v6e-16 \\
-        --runtime-version v2-alpha-tpuv6e --setup 'mkdir -p runs && gcsfuse my-bucket runs' \\
-        -- train --config=... --workdir=runs/admd
+        --runtime-version v2-alpha-tpuv6e --setup 'mkdir -p ~/runs && gcsfuse my-bucket ~/runs' \\
+        -- train --config=... --workdir=/home/me/runs/admd
 
 This process is what asks for new machines after a preemption: run it where it can stay. They cost money until it has
 deleted them, which it does whatever ends it but SIGKILL and power cuts; then `--clean-up`.

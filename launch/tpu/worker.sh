@@ -19,7 +19,7 @@ start)
   sudo systemctl stop hallujax 2>/dev/null || true # an earlier start, if another host ended first
   sudo systemctl reset-failed hallujax 2>/dev/null || true
   rm -f "$log"
-  sudo systemd-run --quiet --unit=hallujax --remain-after-exit --uid="$(id -u)" --working-directory="$HOME" \
+  sudo systemd-run --quiet --unit=hallujax --remain-after-exit --uid="$(id -u)" --working-directory="$here" \
     --property=KillMode=mixed --property=TimeoutStopSec=120 \
     --property=StandardOutput="append:$log" --property=StandardError="append:$log" \
     --setenv=HOME="$HOME" --setenv=PYTHONUNBUFFERED=1 \

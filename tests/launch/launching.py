@@ -6,7 +6,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 HERE = pathlib.Path(__file__).parent
@@ -71,3 +72,11 @@ def launched(folder: pathlib.Path, form: str, words: Sequence[str], stand_ins: S
     process = start(folder, form, words, stand_ins)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
+    """Returns when `condition` has come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)

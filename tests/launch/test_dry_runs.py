@@ -32,7 +32,7 @@ FORMS = {
             "--accelerator-type=v6e-16",
             "--runtime-version=v2-alpha-tpuv6e",
             "--create=--spot",
-            "--setup=mkdir -p runs && gcsfuse 'my bucket' runs",
+            "--setup=mkdir -p ~/runs && gcsfuse 'my bucket' ~/runs",
         ],
     ),
 }

@@ -3,12 +3,11 @@
 import re
 import signal
 import subprocess
-import time
 
 import pytest
-from launching import StandIns, checkout, launched, start
+from launching import StandIns, checkout, launched, start, wait_for
 
-JOB = ["--", "train", "--config=c", "--workdir=a 'b' $c"]
+JOB = ["--", "train", "--config=c", "--workdir=/a 'b' $c"]
 RUN = ["train", "--distributed", "--start-timeout=1800", *JOB[2:]]
 QUEUED = ["--name=run", "--project=p", "--zone=z", "--accelerator-type=v6e-16", "--runtime-version=r", "--poll=0.01"]
 GKE = [
@@ -211,6 +210,8 @@ def test_flags_from_a_file(folder, tmp_path):
         (["--name=Run", *QUEUED[1:], *JOB], "small letters"),
         (QUEUED, "comes after --"),
         ([*QUEUED, "--revision=nothing", *JOB], "nothing"),
+        ([*QUEUED, "--", "train", "--workdir=runs"], "absolute path"),
+        ([*QUEUED, "--", "train", "--workdir", "gs://bucket/run"], "absolute path"),
     ],
 )
 def test_what_is_wrong_is_one_line(folder, tmp_path, words, complaint):
@@ -218,10 +219,3 @@ def test_what_is_wrong_is_one_line(folder, tmp_path, words, complaint):
     code, _, err = launched(folder, "tpu.queued", words, stand_ins)
     assert code == 2 and complaint in err and "Traceback" not in err
     assert not stand_ins.calls()
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
