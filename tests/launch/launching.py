@@ -12,21 +12,21 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
-TOOLS = ("gcloud", "kubectl", "xpk", "docker", "sbatch", "scontrol", "scancel", "srun", "sudo", "systemctl")
+TOOLS = ("gcloud", "kubectl", "xpk", "docker", "sbatch", "scontrol", "scancel", "srun", "sudo", "systemctl", "python3")
 
 
 class StandIns:
     """Commands on PATH that stand in for those of clusters.
 
     Args:
-      folder: a new one, for them and for what they note.
+      folder: for them and for what they note.
       script: (pattern, answers): a call whose words match gets the next of the answers, after the last the last again.
         An answer is {"out": text, "code": exit code, "sleep": seconds}. What matches nothing succeeds without a word.
     """
 
     def __init__(self, folder: pathlib.Path, script: Sequence[tuple[str, list[dict[str, Any]]]] = ()):
         self.folder = folder
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "script.json").write_text(json.dumps(list(script)))
         text = f"#!{sys.executable} -ES\n{(HERE / 'stand_in.py').read_text()}"
         for tool in TOOLS:
