@@ -226,7 +226,12 @@ def _command() -> str:
 
 
 def _revision() -> str:
-    """The git revision of the checkout hallujax is imported from, with `+changes` if the tree differs; or `unknown`."""
+    """The git revision of the checkout hallujax is imported from, with `+changes` if the tree differs; or `unknown`.
+
+    Where a launcher has copied the code, there is no checkout: it says what it copied by HALLUJAX_REVISION.
+    """
+    if copied := os.environ.get("HALLUJAX_REVISION"):
+        return copied
     try:
         root = pathlib.Path(__file__).parents[2]
         run = {"cwd": root, "capture_output": True, "text": True, "timeout": 10, "check": True}

@@ -1,0 +1,2 @@
+env JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m hallujax.cli train --config=configs/admd.py:mocap_rgbd,cross_subject '--workdir=/runs/a run' --coordinator 127.0.0.1:8476 --processes 2 --process 0
+env JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m hallujax.cli train --config=configs/admd.py:mocap_rgbd,cross_subject '--workdir=/runs/a run' --coordinator 127.0.0.1:8476 --processes 2 --process 1
