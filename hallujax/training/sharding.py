@@ -1,6 +1,7 @@
 """One mesh, and how things lie on it: batches over all devices, the state in copies or in parts."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,9 +80,28 @@ def state_sharding(mesh: Mesh, state: Any) -> Any:
     return jax.tree.map(sharding, state)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def gather(params: Any, mesh: Mesh) -> Any:
-    """Sharded parameters made whole on every device, inside a jitted function; their gradients then are too."""
-    return jax.lax.with_sharding_constraint(params, replicated(mesh))
+    """Parameters cut along `model`, made whole on every device inside a jitted function, to compute with.
+
+    What is computed stays split by example, whatever the compiler would rather do, and gradients come back summed,
+    then cut as the parameters are.
+    """
+    return params if mesh.shape[MODEL] == 1 else jax.lax.with_sharding_constraint(params, replicated(mesh))
+
+
+def _gather_forward(params: Any, mesh: Mesh) -> tuple[Any, None]:
+    return gather(params, mesh), None
+
+
+def _gather_backward(mesh: Mesh, _: None, gradients: Any) -> tuple[Any]:
+    if mesh.shape[MODEL] == 1:
+        return (gradients,)
+    summed = jax.lax.with_sharding_constraint(gradients, replicated(mesh))
+    return (jax.lax.with_sharding_constraint(summed, state_sharding(mesh, gradients)),)
+
+
+gather.defvjp(_gather_forward, _gather_backward)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str) -> None:

@@ -62,20 +62,21 @@ def train_step(
         batch = method.corrupt(jax.random.fold_in(corrupt_key, state.step), batch)
     params, batch_stats, opt_state = dict(state.params), dict(state.batch_stats), dict(state.opt_state)
     parts = micro_batches(batch, accumulate, ghost_batch)
+    examples, labelled = jnp.sum(batch["mask"]), jnp.sum(known(batch))
     metrics: Metrics = {}
 
     for movers in rounds:
         players = {network: player for network, player in method.players.items() if player in movers}
-        whole = gather(params)
 
-        def gradients_of(part, movers=movers, players=players, params=whole, batch_stats=batch_stats):
+        def gradients_of(part, movers=movers, players=players, params=params, batch_stats=batch_stats):
             def loss_fn(trainable):
-                nets = Networks(method.networks, params | trainable, batch_stats, training=frozenset(method.players))
+                whole = gather(params | trainable)
+                nets = Networks(method.networks, whole, batch_stats, training=frozenset(method.players))
                 outputs = method.forward(nets, part)
-                losses, terms = player_losses(method, outputs, part, batch)
+                losses, terms = player_losses(method, outputs, part, examples)
                 moved = {network: nets.batch_stats[network] for network in players}
                 correct = (method.predict(outputs).argmax(-1) == part["label"]).astype(jnp.float32)
-                accuracy = masked_mean(correct, known(part), known(batch))
+                accuracy = masked_mean(correct, known(part), labelled)
                 return {p: losses[p] for p in movers}, (moved, losses, terms, accuracy)
 
             return player_gradients(loss_fn, {network: params[network] for network in players}, players)
@@ -126,12 +127,12 @@ def sum_over(parts: Batch, function: Callable[[Batch], Any]) -> Any:
 
 
 def player_losses(
-    method: Method, outputs: Any, batch: Batch, whole: Batch | None = None
+    method: Method, outputs: Any, batch: Batch, examples: jax.Array | None = None
 ) -> tuple[dict[str, jax.Array], Metrics]:
     """Reduces, masks and weights a method's terms: the one place where this happens.
 
     Args:
-      whole: what `batch` is a part of; the parts' losses then add up to those of the whole.
+      examples: those that count in all of which `batch` is a part; the parts' losses add up to those of the whole.
 
     Returns:
       `{player: scalar loss}` and the unweighted means `{"PLAYER/TERM": scalar}`.
@@ -139,25 +140,24 @@ def player_losses(
     Raises:
       ValueError: if the method's weights do not name exactly its terms.
     """
-    examples = method.losses(outputs, batch)
-    of = batch["mask"] if whole is None else whole["mask"]
-    names = [term for terms in examples.values() for term in terms]
+    found = method.losses(outputs, batch)
+    names = [term for terms in found.values() for term in terms]
     if sorted(names) != sorted(method.weights):
         raise ValueError(f"the terms are {sorted(names)}, the weights are for {sorted(method.weights)}")
     means = {
-        player: {term: masked_mean(value, batch["mask"], of) for term, value in terms.items()}
-        for player, terms in examples.items()
+        player: {term: masked_mean(value, batch["mask"], examples) for term, value in terms.items()}
+        for player, terms in found.items()
     }
     losses = {p: sum(method.weights[t] * mean for t, mean in terms.items()) for p, terms in means.items()}
     return losses, {f"{p}/{t}": mean for p, terms in means.items() for t, mean in terms.items()}
 
 
-def masked_mean(values: jax.Array, mask: jax.Array, of: jax.Array | None = None) -> jax.Array:
+def masked_mean(values: jax.Array, mask: jax.Array, examples: jax.Array | None = None) -> jax.Array:
     """Mean of `[B]` values over the examples whose mask is not zero; zero when there is none.
 
-    Of values that are a part of a batch, whose mask is `of`, their part of the batch's mean.
+    Of values that are a part of a batch with so many `examples`, their part of the batch's mean.
     """
-    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask if of is None else of), 1.0)
+    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask) if examples is None else examples, 1.0)
 
 
 def known(batch: Batch) -> jax.Array:
