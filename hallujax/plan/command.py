@@ -28,7 +28,7 @@ from hallujax.training.start import build_method
 # Classes, and pixels a side as `hallujax prepare` writes them unless told otherwise.
 DATASETS = {
     "mocap_rgbd": (15, 112),
-    "rgbd_objects": (15, 64),
+    "rgbd_objects": (14, 64),
     "ntu_rgbd60": (60, 256),
     "ntu_rgbd120": (120, 256),
     "nw_ucla": (10, 256),
@@ -60,6 +60,7 @@ def run(
     """
     machine = read_machine(devices)
     console = Console(highlight=False)
+    console.width = max(console.width, 88)  # what the tables take; a narrower terminal wraps their lines
     clip, experiment, known = _clip(experiment, size, classes)
     counts = {name: clips for name in experiment.stages} if clips else known
     with console.status("") as status:
@@ -94,9 +95,7 @@ def _clip(experiment: Experiment, size: int | None, classes: int | None) -> tupl
     if dataset is not None and size is None:
         loader = ClipLoader(dataset, sorted(seen), frames=experiment.data.frames, sampling="uniform", seed=0)
         example = loader(np.zeros(1, np.int64), splits["train"][:1])
-        shapes = {
-            modality: jax.ShapeDtypeStruct(example[modality].shape[1:], example[modality].dtype) for modality in seen
-        }
+        shapes = {m: jax.ShapeDtypeStruct(example[m].shape[1:], example[m].dtype) for m in seen}
         mirror = mirrored_joints(name, dataset.info["joint_names"]) if JOINTS in seen else ()
         return Clip(shapes, classes, mirror), experiment, counts
     size = size or usual_size
@@ -107,17 +106,7 @@ def _clip(experiment: Experiment, size: int | None, classes: int | None) -> tupl
     pictures = (experiment.data.frames, size, size)
     depth = ((*pictures, 3), np.uint8) if experiment.transforms.depth_encoding == "picture" else (pictures, np.uint16)
     layouts = {"rgb": ((*pictures, 3), np.uint8), "depth": depth, FLOW: ((*pictures, 2), np.float32)}
-    return (
-        Clip({m: _shape(np.broadcast_to(np.zeros((), t), s)) for m, (s, t) in layouts.items()}, classes),
-        experiment,
-        counts,
-    )
-
-
-def _shape(array: np.ndarray) -> Any:
-    import jax
-
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+    return Clip({m: jax.ShapeDtypeStruct(*layouts[m]) for m in seen}, classes), experiment, counts
 
 
 def _print(planned: Plan, console: Console) -> None:
@@ -127,7 +116,7 @@ def _print(planned: Plan, console: Console) -> None:
     console.print("\n[bold]memory of a device, MB[/]")
     _print_table(
         console,
-        ("stage", "clips", "parameters", "optimiser", "batch", "activations", "in all", "of usable"),
+        ("stage", "clips", "params", "optimiser", "batch", "activations", "in all", "of usable"),
         [
             (
                 stage.name,
@@ -137,7 +126,7 @@ def _print(planned: Plan, console: Console) -> None:
                 _mega(stage.batch),
                 _mega(stage.temporaries + stage.gathered),
                 _mega(stage.memory),
-                f"{stage.memory / stage.usable:.0%}" + ("" if stage.fits else " [red]does not fit[/]"),
+                f"{stage.memory / stage.usable:.0%}" + ("" if stage.fits else " [bold red]NO[/]"),
             )
             for stage in stages
         ],
@@ -209,9 +198,9 @@ def _caveats(planned: Plan) -> list[str]:
     ]
     if machine.accelerator.bandwidth:
         lines.append(
-            f"A bound: ms, a roofline at {BANDWIDTH_REACHED:.0%} of {machine.accelerator.bandwidth / 1e9:,.0f} GB/s and "
-            f"{PEAK_REACHED:.0%} of the peak; all-reduces at the links' full rate. Evaluation, input, compilation and "
-            f"stops come on top. Rates: {machine.accelerator.source}."
+            f"A bound: ms, a roofline at {BANDWIDTH_REACHED:.0%} of {machine.accelerator.bandwidth / 1e9:,.0f} GB/s "
+            f"and {PEAK_REACHED:.0%} of the peak; all-reduces at the links' full rate. Evaluation, input, compilation "
+            f"and stops come on top. Rates: {machine.accelerator.source}."
         )
     return lines
 
