@@ -14,6 +14,7 @@ So batch norm and its ReLU read a convolution's result twice and write once, the
 are library calls (GPUs). A TPU's compiler also fuses into its convolutions and moves less.
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -223,6 +224,7 @@ def _stored(operations: list[Operation], arguments: Iterable[Value], results: It
             stored.update(operation.inputs)
         if operation.kind != "fused":
             stored.update(operation.outputs)
+    readers = collections.Counter(value for operation in operations for value in operation.inputs)
     # Masks first: with those of the ReLUs in memory, what they are masks of need not be.
     for floating in (False, True):
         sweeps = _sweeps(operations, stored)
@@ -231,20 +233,25 @@ def _stored(operations: list[Operation], arguments: Iterable[Value], results: It
             sources = frozenset().union(*(_sources(x, stored, made_of) for x in operation.inputs))
             for value in operation.outputs:
                 made_of[value] = sources
+                if value.floating != floating or (floating and readers[value] < 2):
+                    continue  # what has one reader is an intermediate value of that
                 uses, cost = len(sweeps.get(value, ())), sum(source.bytes for source in sources)
                 # Read `uses` times what it is made of, or that once, and written once and read `uses` times?
-                if value.floating == floating and uses * cost > WORTH_IT * (cost + (1 + uses) * value.bytes):
+                if uses * cost > WORTH_IT * (cost + (1 + uses) * value.bytes):
                     stored.add(value)
     return stored
 
 
 def _sweeps(operations: list[Operation], stored: set[Value]) -> dict[Value, frozenset]:
     """Which sweeps over memory each value is computed in, if it is not stored itself."""
+    waits: dict[Value, int] = {}  # reductions and products on the longest way to it
+    for operation in operations:
+        before = max((waits.get(value, 0) for value in operation.inputs), default=0)
+        waits.update(dict.fromkeys(operation.outputs, before + (operation.kind != "fused")))
     sweeps: dict[Value, frozenset] = {}
     for operation in reversed(operations):
         if operation.kind == "reduction":
-            (first, *_), (result, *_) = operation.inputs, operation.outputs
-            ends = frozenset({("reduction", first.elements, result.elements)})
+            ends = frozenset({(waits[operation.outputs[0]], operation.inputs[0].elements)})
         else:
             ends = frozenset().union(
                 *(frozenset({value}) if value in stored else sweeps.get(value, ()) for value in operation.outputs)
