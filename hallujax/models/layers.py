@@ -19,6 +19,7 @@ from jax import Array, lax
 from hallujax.errors import UsageError
 
 _portable = contextvars.ContextVar("portable", default=False)
+_backend = contextvars.ContextVar[str | None]("backend", default=None)
 
 
 @contextlib.contextmanager
@@ -29,6 +30,16 @@ def portable() -> Iterator[None]:
         yield
     finally:
         _portable.reset(token)
+
+
+@contextlib.contextmanager
+def traced_for(backend: str) -> Iterator[None]:
+    """What is traced in here is what another backend's compiler will see: "tpu", "cuda" or "cpu"."""
+    token = _backend.set(backend)
+    try:
+        yield
+    finally:
+        _backend.reset(token)
 
 
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # torchvision's ResNet
@@ -62,7 +73,7 @@ class Conv(nn.Module):
 
 def on_cpu() -> bool:
     """Whether XLA:CPU compiles this; its slow paths are avoided below, and only there."""
-    return jax.default_backend() == "cpu" and not _portable.get()
+    return (_backend.get() or jax.default_backend()) == "cpu" and not _portable.get()
 
 
 def conv(x: Array, kernel: Array, stride: int) -> Array:

@@ -22,6 +22,7 @@ from hallujax.training.manifest import damage, write_manifest
 from hallujax.training.state import TrainState
 
 TMP_DIR_SUFFIX = ".orbax-checkpoint-tmp"  # of a folder that orbax has not finished
+KEPT = 2  # of each kind, so that what `latest` speaks of is still there while the next pair is written
 FOLDERS_AND_METADATA = 2**20  # bytes; on the safe side of what orbax adds to the arrays
 
 
@@ -218,8 +219,7 @@ def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
         directory,
         handler_registry=registry,
         options=ocp.CheckpointManagerOptions(
-            # Two, so that what `latest` speaks of is still there while the next pair is written.
-            preservation_policy=LatestN(2),
+            preservation_policy=LatestN(KEPT),
             create=True,
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,

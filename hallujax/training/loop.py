@@ -1,6 +1,5 @@
 """Training one stage: from its warm start to its predictions, through any number of interruptions."""
 
-import functools
 import json
 import pathlib
 import time
@@ -17,17 +16,14 @@ from hallujax.data.joints import JOINTS, mirrored_joints
 from hallujax.data.labels import UNLABELLED, training_labels
 from hallujax.data.pipeline import ClipLoader, check_clips, rows_of_batch, training_batches
 from hallujax.data.records import PreparedDataset
-from hallujax.data.transforms import prepare_training
 from hallujax.errors import DataError, NotFiniteError
 from hallujax.evaluation.evaluate import Evaluator, evaluators, predictions_path
 from hallujax.experiment import Experiment, Stage
 from hallujax.methods import Method
 from hallujax.training import processes
-from hallujax.training.optimizer import build_optimizers
 from hallujax.training.recorder import Recorder
 from hallujax.training.sharding import (
     check_batch_size,
-    gather,
     lay_out,
     make_mesh,
     own_part,
@@ -36,8 +32,8 @@ from hallujax.training.sharding import (
     state_sharding,
     to_devices,
 )
-from hallujax.training.start import build_method, starting_networks
-from hallujax.training.step import initial_state, train_step
+from hallujax.training.start import bind_step, build_method, starting_networks
+from hallujax.training.step import initial_state
 from hallujax.training.stop import Stopped, StopRequest
 
 Splits = Mapping[str, np.ndarray]  # {"train", "validation", "test"}: rows of the clip index; test may be left out
@@ -73,8 +69,6 @@ def train_stage(
     _check_splits(experiment, method, dataset, splits, console)
     trained = training_rows(experiment, stage, dataset, splits)
     steps = stage.steps(len(trained))
-    rounds = stage.rounds or (tuple(dict.fromkeys(method.players.values())),)
-    optimizers = build_optimizers(stage.optimizer, method.players, steps, method.idle, rounds)
 
     def clips_of(step: int) -> list[str]:
         rows = rows_of_batch(
@@ -85,6 +79,9 @@ def train_stage(
     directory = workdir / stage.name
     directory.mkdir(parents=True, exist_ok=True)
     example = loader(np.zeros(1, np.int64), splits["train"][:1])
+    sees_joints = JOINTS in method.modalities.values()
+    mirror = mirrored_joints(dataset.name, dataset.info["joint_names"]) if sees_joints else ()
+    step, optimizers = bind_step(experiment, stage, method, steps, mesh=mesh, mirror=mirror)
     params, batch_stats, taken_over = starting_networks(experiment, stage, method, example, workdir)
     processes.same({f"the checksum of what {stage.name} starts from": _checksum((params, batch_stats))})
     for line in taken_over:
@@ -103,19 +100,8 @@ def train_stage(
         console.say(f"  continued after {recorder.step} of {steps} steps")
     console.skip(recorder.step * stage.batch_size)
 
-    sees_joints = JOINTS in method.modalities.values()
-    mirror = mirrored_joints(dataset.name, dataset.info["joint_names"]) if sees_joints else ()
     step_function = jax.jit(
-        functools.partial(
-            train_step,
-            method=method,
-            optimizers=optimizers,
-            rounds=rounds,
-            prepare=functools.partial(prepare_training, options=experiment.transforms, mirror=mirror),
-            accumulate=stage.accumulate,
-            ghost_batch=stage.ghost_batch,
-            gather=functools.partial(gather, mesh=mesh),
-        ),
+        step,
         donate_argnames="state",
         in_shardings=(placement, split_over_data(mesh), replicated(mesh), replicated(mesh)),
         out_shardings=(placement, replicated(mesh)),

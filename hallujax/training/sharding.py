@@ -46,11 +46,21 @@ def make_mesh(options: MeshOptions = MeshOptions(), devices: Sequence[jax.Device
       UsageError: if the axes do not make up the number of devices.
     """
     devices = list(devices or jax.devices())
-    data = options.data or len(devices) // options.model
-    if data * options.model != len(devices):
+    data, model = mesh_shape(options, len(devices))
+    return jax.make_mesh((data, model), (DATA, MODEL), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def mesh_shape(options: MeshOptions, devices: int) -> tuple[int, int]:
+    """The lengths of the axes `data` and `model` over so many devices.
+
+    Raises:
+      UsageError: if they do not make up the number of devices.
+    """
+    data = options.data or devices // options.model
+    if data * options.model != devices:
         asked = f"mesh.model={options.model}" + (f" times mesh.data={options.data}" if options.data else "")
-        raise UsageError(f"{asked} does not make up the {len(devices)} devices; mesh.data=0 takes all that are left")
-    return jax.make_mesh((data, options.model), (DATA, MODEL), axis_types=(AxisType.Auto,) * 2, devices=devices)
+        raise UsageError(f"{asked} does not make up the {devices} devices; mesh.data=0 takes all that are left")
+    return data, options.model
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

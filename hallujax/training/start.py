@@ -1,17 +1,25 @@
-"""How a stage starts: its method, fresh networks, and those it takes over from other stages."""
+"""How a stage starts: its method, its step, fresh networks, and those it takes over from other stages."""
 
+import functools
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import optax
+from jax.sharding import Mesh
 
 from hallujax import methods
-from hallujax.data.transforms import encode
+from hallujax.data.transforms import encode, prepare_training
 from hallujax.errors import UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage
 from hallujax.models import Head, pretrained
 from hallujax.models.streams import build_streams, initialize
 from hallujax.training.checkpoint import Checkpoints
+from hallujax.training.optimizer import build_optimizers
+from hallujax.training.sharding import gather
+from hallujax.training.state import TrainState
+from hallujax.training.step import Metrics, train_step
 from hallujax.training.warm_start import warm_start, warm_start_from_imagenet
 
 Variables = dict[str, Any]
@@ -43,6 +51,38 @@ def build_method(stage: Stage, num_classes: int) -> methods.Method:
     if stage.rounds and {player for movers in stage.rounds for player in movers} != set(players):
         raise UsageError(f"stages.{stage.name}.rounds is {stage.rounds}; it must name the players {players}, each")
     return method
+
+
+def bind_step(
+    experiment: Experiment,
+    stage: Stage,
+    method: methods.Method,
+    steps: int,
+    *,
+    mesh: Mesh | None = None,
+    mirror: Sequence[int] = (),
+) -> tuple[Callable[..., tuple[TrainState, Metrics]], dict[str, optax.GradientTransformation]]:
+    """A stage's training step, `step(state, batch, learning_rate_scale, key)`, and the optimisers it moves by.
+
+    Args:
+      steps: updates in the whole stage, for the schedules.
+      mesh: that the state lies on, if it is sharded.
+      mirror: see `data.joints.mirrored_joints`.
+    """
+    rounds = stage.rounds or (tuple(dict.fromkeys(method.players.values())),)
+    optimizers = build_optimizers(stage.optimizer, method.players, steps, method.idle, rounds)
+    whole = {} if mesh is None else {"gather": functools.partial(gather, mesh=mesh)}
+    step = functools.partial(
+        train_step,
+        method=method,
+        optimizers=optimizers,
+        rounds=rounds,
+        prepare=functools.partial(prepare_training, options=experiment.transforms, mirror=mirror),
+        accumulate=stage.accumulate,
+        ghost_batch=stage.ghost_batch,
+        **whole,
+    )
+    return step, optimizers
 
 
 def starting_networks(
