@@ -129,15 +129,15 @@ class HallujaxArm:
 
     def __init__(self, system: str, case: Case, variables: Variables, batch: Batch):
         method = SYSTEMS[system](case.stream)
-        self._state = start(method, variables)
+        self.state = start(method, variables)
         seen = {*method.modalities.values(), "label", "mask", "sample"}
         batch = jax.device_put({name: value for name, value in batch.items() if name in seen})
         self._rest = (batch, jnp.ones(()), jax.random.key(0))
-        self.compiled = jax.jit(step_of(method), donate_argnums=0).lower(self._state, *self._rest).compile()
+        self.compiled = jax.jit(step_of(method), donate_argnums=0).lower(self.state, *self._rest).compile()
 
     def run(self, steps: int) -> float:
         """The players' losses, summed, of the last of so many steps."""
         for _ in range(steps):
-            self._state, metrics = self.compiled(self._state, *self._rest)
-        jax.block_until_ready(self._state)
+            self.state, metrics = self.compiled(self.state, *self._rest)
+        jax.block_until_ready(self.state)
         return float(sum(value for name, value in metrics.items() if name.startswith("loss/")))
