@@ -21,7 +21,15 @@ from hallujax.experiment import Experiment, Stage
 from hallujax.methods import Method
 from hallujax.training.optimizer import build_optimizers
 from hallujax.training.recorder import Recorder
-from hallujax.training.sharding import check_batch_size, make_mesh, replicated, split_over_data, to_devices
+from hallujax.training.sharding import (
+    check_batch_size,
+    gather,
+    make_mesh,
+    replicated,
+    split_over_data,
+    state_sharding,
+    to_devices,
+)
 from hallujax.training.start import build_method, starting_networks
 from hallujax.training.step import initial_state, train_step
 from hallujax.training.stop import Stopped, StopRequest
@@ -43,7 +51,7 @@ def train_stage(
       Stopped: after SIGINT or SIGTERM, with everything saved.
       HallujaxError: if a loss is not finite, a checkpoint cannot be written, or bad settings or data are met.
     """
-    mesh = make_mesh()
+    mesh = make_mesh(experiment.mesh)
     method = build_method(stage, len(dataset.classes))
     evaluator_of = evaluators(method, dataset, experiment.data, experiment.transforms, mesh)
     loader = ClipLoader(
@@ -68,7 +76,8 @@ def train_stage(
     for line in taken_over:
         console.say(f"  {line}")
     state = initial_state(params, batch_stats, method.players, optimizers)
-    recorder = Recorder(directory, stage, jax.device_put(state, replicated(mesh)))
+    placement = state_sharding(mesh, state)
+    recorder = Recorder(directory, stage, jax.device_put(state, placement))
     for line in recorder.noticed:
         console.say(f"  {line}")
     if recorder.step:
@@ -84,10 +93,13 @@ def train_stage(
             optimizers=optimizers,
             rounds=rounds,
             prepare=functools.partial(prepare_training, options=experiment.transforms, mirror=mirror),
+            accumulate=stage.accumulate,
+            ghost_batch=stage.ghost_batch,
+            gather=functools.partial(gather, mesh=mesh),
         ),
         donate_argnames="state",
-        in_shardings=(replicated(mesh), split_over_data(mesh), replicated(mesh), replicated(mesh)),
-        out_shardings=replicated(mesh),
+        in_shardings=(placement, split_over_data(mesh), replicated(mesh), replicated(mesh)),
+        out_shardings=(placement, replicated(mesh)),
     )
     batches = training_batches(
         loader,
