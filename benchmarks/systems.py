@@ -5,7 +5,7 @@ Needs jax, flax and optax alone, so that a bare GPU machine can run what uses it
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from hallujax import methods
 from hallujax.methods import Method
 from hallujax.models import VideoResNet
 from hallujax.models.streams import initialize
+from hallujax.training.sharding import make_mesh, replicated, split_over_data, to_devices
 from hallujax.training.state import TrainState
 from hallujax.training.step import initial_state, train_step
 
@@ -49,11 +50,17 @@ class Case:
     batch: int = 2
     frames: int = 5
     dtype: str = "float32"
+    ghost_batch: int = 0  # clips that batch norm takes together, 0 for all
 
     @property
     def stream(self) -> VideoResNet:
         return VideoResNet(
-            self.classes, self.stages, self.width, temporal_kernel=self.taps, dtype=jnp.dtype(self.dtype)
+            self.classes,
+            self.stages,
+            self.width,
+            temporal_kernel=self.taps,
+            dtype=jnp.dtype(self.dtype),
+            ghost_batch=self.ghost_batch,
         )
 
 
@@ -70,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser, default: Case = Case()) -> No
     parser.add_argument("--batch", type=int, default=default.batch, help="clips")
     parser.add_argument("--frames", type=int, default=default.frames, help="a clip")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default=default.dtype)
+    parser.add_argument("--ghost-batch", type=int, default=default.ghost_batch, help="clips; 0 for the whole batch")
     parser.add_argument("--quick", action="store_true", help="a tiny network, to see that it runs")
 
 
@@ -125,15 +133,23 @@ def step_of(method: Method) -> Callable[..., tuple[TrainState, dict[str, jax.Arr
 
 
 class HallujaxArm:
-    """The library's own step, compiled."""
+    """The library's own step, compiled, on one device or divided over several."""
 
-    def __init__(self, system: str, case: Case, variables: Variables, batch: Batch):
-        method = SYSTEMS[system](case.stream)
-        self.state = start(method, variables)
+    def __init__(
+        self,
+        system: str,
+        case: Case,
+        variables: Variables,
+        batch: Batch,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        method, mesh = SYSTEMS[system](case.stream), make_mesh(devices=devices or jax.devices()[:1])
         seen = {*method.modalities.values(), "label", "mask", "sample"}
-        batch = jax.device_put({name: value for name, value in batch.items() if name in seen})
-        self._rest = (batch, jnp.ones(()), jax.random.key(0))
-        self.compiled = jax.jit(step_of(method), donate_argnums=0).lower(self.state, *self._rest).compile()
+        batch = to_devices({name: value for name, value in batch.items() if name in seen}, split_over_data(mesh))
+        self.state = jax.device_put(start(method, variables), replicated(mesh))
+        self._rest = (batch, *jax.device_put((jnp.ones(()), jax.random.key(0)), replicated(mesh)))
+        jitted = jax.jit(step_of(method), donate_argnums=0, out_shardings=replicated(mesh))
+        self.compiled = jitted.lower(self.state, *self._rest).compile()
 
     def run(self, steps: int) -> float:
         """The players' losses, summed, of the last of so many steps."""
