@@ -1,6 +1,6 @@
 """How the training step and reading grow, one curve a call.
 
-    python benchmarks/scale.py devices          # 1 to 8 simulated devices, the same batch, the same groups of batch norm
+    python benchmarks/scale.py devices          # 1 to 8 simulated devices, same batch, same groups of batch norm
     python benchmarks/scale.py batch            # clips a batch
     python benchmarks/scale.py frames           # frames a clip
     python benchmarks/scale.py clips            # clips in the dataset, 1e3 to 1e6: opening it and the first batch

@@ -1,5 +1,6 @@
 """Points of `scale.py processes`: `hallujax train` in several processes of this machine."""
 
+import itertools
 import json
 import os
 import socket
@@ -61,4 +62,4 @@ def step_times(folder: Path, count: int, case: Case, steps: int) -> list[float]:
             log.close()
     lines = (workdir / "rgb" / "metrics.jsonl").read_text().splitlines()
     seconds = [line["seconds"] for line in map(json.loads, lines) if "seconds" in line]
-    return [1e3 * (after - before) for before, after in zip(seconds[2:], seconds[3:], strict=False)]
+    return [1e3 * (after - before) for before, after in itertools.pairwise(seconds[2:])]
