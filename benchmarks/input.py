@@ -1,7 +1,7 @@
 """Reading clips: hallujax beside grain over TFDS, PyTorch's loader, tf.data and the released code's own layout.
 
     python benchmarks/input.py                                            # growth with threads and with clip length
-    python benchmarks/input.py --tensorflow ~/venvs/tf/bin/python         # a Python that has TensorFlow, for tf.data
+    TENSORFLOW_PYTHON=~/tf/bin/python python benchmarks/input.py          # a Python that has TensorFlow, for tf.data
     python benchmarks/input.py --quick                                    # to see that it runs
 
 All arms yield batches of the same clips, five frames evenly over each, as uint8 RGB and depth. What lies on the disk:
@@ -43,7 +43,7 @@ def main() -> None:
     for length, threads in settings:
         with tempfile.TemporaryDirectory() as folder:
             dataset = write_prepared(Path(folder), args.clips, length, args.side)
-            layout = Layout(dataset, Path(folder), length, args.side, threads, args.batch, args.tensorflow)
+            layout = Layout(dataset, Path(folder), length, args.side, threads, args.batch)
             rows += measure_setting(layout, args)
         write(rows, args.out)
 
@@ -92,7 +92,6 @@ def measure_setting(layout: Layout, args: argparse.Namespace) -> list[dict[str, 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--tensorflow", default=sys.executable, help="a Python that has TensorFlow (this one)")
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--length", type=int, default=30, help="frames a clip, where threads are varied")
     parser.add_argument("--lengths", nargs="+", type=int, default=[10, 30, 90], help="frames a clip, with one thread")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -33,7 +34,6 @@ class Layout:
     side: int
     threads: int
     batch: int
-    tensorflow: str  # a Python that has it
 
     @property
     def clips(self) -> int:
@@ -194,7 +194,7 @@ class TensorFlowArm:
         }
         script = Path(__file__).with_name("input_tensorflow.py")
         self._process = subprocess.Popen(
-            [layout.tensorflow, str(script), json.dumps(said)],
+            [os.environ.get("TENSORFLOW_PYTHON", sys.executable), str(script), json.dumps(said)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -35,8 +35,17 @@ def stamp(packages: Iterable[str]) -> dict[str, str]:
         "machine": machine(),
         "load": f"{os.getloadavg()[0]:.1f}",
         "versions": versions(packages),
-        "command": f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}".rstrip(),
+        "command": _command(),
     }
+
+
+def _command() -> str:
+    """As it was called, but for where the rows go: they are the same wherever they lie."""
+    arguments = sys.argv[1:]
+    if "--out" in arguments:
+        place = arguments.index("--out")
+        arguments = arguments[:place] + arguments[place + 2 :]
+    return f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(arguments)}".rstrip()
 
 
 def spread(milliseconds: Sequence[float]) -> dict[str, str]:

@@ -13,6 +13,7 @@ measured is on disk when the next one starts, and none stops the others by faili
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -77,14 +78,24 @@ def main() -> int:
         out = ["--out", str(args.out / f"{Path(script).stem}.csv")] if args.out else []
         print(f"== {name}  ({left:.0f} s left)", flush=True)
         command = [sys.executable, str(HERE / script), *rest, *(["--quick"] if args.quick else []), *out]
-        try:
-            code = subprocess.run(command, env=environment, cwd=HERE.parent, timeout=left).returncode
-        except subprocess.TimeoutExpired:
-            code = f"stopped after {left:.0f} s"
+        code = run(command, environment, left)
         if code:
             failed.append(f"{name}: {code}")
     print(f"== {(time.monotonic() - begun) / 60:.1f} minutes; " + ("\n".join(failed) or "all ran"), flush=True)
     return bool(failed)
+
+
+def run(command: list[str], environment: dict[str, str], seconds: float) -> int | str:
+    """Its exit code; what is still running when the time is over is ended, with all that it started."""
+    process = subprocess.Popen(command, env=environment, cwd=HERE.parent, start_new_session=True)
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return f"stopped after {seconds:.0f} s"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def parse_arguments() -> argparse.Namespace:
