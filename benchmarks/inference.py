@@ -22,7 +22,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from peers import torch_clip_classifier
+from peers_torch import torch_clip_classifier
 from recording import machine, measure, versions, write
 
 from hallujax.data.transforms import NORMALIZATIONS, TransformOptions
