@@ -1,7 +1,6 @@
 """Training one stage: from its warm start to its predictions, through any number of interruptions."""
 
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +24,7 @@ from hallujax.training.sharding import check_batch_size, make_mesh, replicated, 
 from hallujax.training.start import build_method, starting_networks
 from hallujax.training.step import initial_state, train_step
 from hallujax.training.stop import Stopped, StopRequest
+from hallujax.training.summary import write_summary
 
 Splits = Mapping[str, np.ndarray]  # {"train", "validation", "test"}: rows of the clip index; test may be left out
 
@@ -206,10 +206,9 @@ def _finish(
         "seconds": round(recorder.seconds, 1),
         "best_step": progress.best_step,
         "best_validation_accuracy": progress.best_accuracy,
+        "metrics_sha256": recorder.log_digest,
     }
-    partial = directory / "stage.json.partial"
-    partial.write_text(json.dumps(summary, indent=1) + "\n")
-    partial.replace(directory / "stage.json")
+    write_summary(directory, summary)
     console.say(
         f"  {stage.name}: validation accuracy {progress.best_accuracy:.3f} at step {progress.best_step}, "
         f"{recorder.seconds:.0f} s"

@@ -25,7 +25,7 @@ class Progress:
 
     Attributes:
       position: global samples consumed: the whole state of the data pipeline.
-      log: length of the metrics log in bytes.
+      log: length of the metrics log in bytes. log_digest: its SHA-256; checkpoints of before there was one have none.
       plateau: see `Plateau.counters`.
       best_step, best_accuracy: the best validation so far; -1 before the first.
       seconds: trained so far, over all starts.
@@ -33,6 +33,7 @@ class Progress:
 
     position: int = 0
     log: int = 0
+    log_digest: str = ""
     plateau: dict[str, Any] = dataclasses.field(default_factory=dict)
     best_step: int = -1
     best_accuracy: float = -1.0
@@ -53,7 +54,7 @@ class Recorder:
         self.plateau = Plateau(
             stage.plateau.patience, stage.plateau.factor, stage.plateau.drops, **self.progress.plateau
         )
-        self._log = MetricsLog(directory, position=self.progress.log, step=self.step)
+        self._log = MetricsLog(directory, position=self.progress.log, digest=self.progress.log_digest, step=self.step)
         self._unsaved_best: dict[str, Any] | None = None
         self._started, self._before = time.monotonic(), self.progress.seconds
         self._metrics: Mapping[str, jax.Array] = {}
@@ -62,6 +63,11 @@ class Recorder:
     def seconds(self) -> float:
         """Trained so far, over all starts."""
         return self._before + time.monotonic() - self._started
+
+    @property
+    def log_digest(self) -> str:
+        """SHA-256 of the metrics log, all of which is in the file then."""
+        return self._log.digest
 
     def stepped(self, state: TrainState, metrics: Mapping[str, jax.Array]) -> None:
         """Takes over what a step returned; nothing is read from the device yet."""
@@ -100,7 +106,7 @@ class Recorder:
         self._finite_metrics()
         self._save_best()
         self.progress.position = self.step * self._stage.batch_size
-        self.progress.log = self._log.position
+        self.progress.log, self.progress.log_digest = self._log.position, self._log.digest
         self.progress.plateau = self.plateau.counters()
         self.progress.seconds = self.seconds
         # A copy: orbax writes in the background.

@@ -12,6 +12,7 @@ from hallujax.experiment import IMAGENET, Experiment, Stage
 from hallujax.models import Head, pretrained
 from hallujax.models.streams import build_streams, initialize
 from hallujax.training.checkpoint import Checkpoints
+from hallujax.training.summary import read_summary
 from hallujax.training.warm_start import warm_start, warm_start_from_imagenet
 
 Variables = dict[str, Any]
@@ -91,7 +92,7 @@ def read_network(stage_folder: pathlib.Path, network: str) -> Variables:
       CheckpointError: if its checkpoint cannot be read.
     """
     checkpoints = Checkpoints(stage_folder / "checkpoints")
-    networks = checkpoints.restore_best()
+    networks = checkpoints.restore_best(read_summary(stage_folder).get("best_step"))
     checkpoints.close()
     if network not in networks["params"]:
         raise UsageError(
