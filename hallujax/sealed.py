@@ -33,12 +33,18 @@ def read(path: pathlib.Path, remedy: str) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_bytes())
-        seal = values.pop(SEAL, None)
+        whole = is_whole(values)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({' '.join(str(error).split())[:200]}); {remedy}") from error
-    if not isinstance(values, dict) or seal not in (None, _digest(values)):
+    if not whole:
         raise CheckpointError(f"{path} is damaged: it is not what was written; {remedy}")
+    values.pop(SEAL, None)
     return values
+
+
+def is_whole(values: Mapping[str, Any]) -> bool:
+    """Whether the checksum among `values`, if there is one, is that of the others."""
+    return values.get(SEAL) in (None, _digest({key: value for key, value in values.items() if key != SEAL}))
 
 
 def _digest(values: Mapping[str, Any]) -> str:

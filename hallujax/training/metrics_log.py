@@ -4,12 +4,15 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
 from hallujax.errors import CheckpointError
 from hallujax.training.summary import FILE as SUMMARY
 from hallujax.training.summary import read_summary
+
+CLOCK = ("seconds", "input/waited")  # the values that differ from run to run
 
 
 class MetricsLog:
@@ -32,13 +35,14 @@ class MetricsLog:
         self._file.truncate(position)
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line `{"step": step, ...}`; `values` are plain numbers."""
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """One line `{"step": step, ...}`; of `values`, plain JSON, TensorBoard gets the numbers."""
         line = f"{json.dumps({'step': step, **values})}\n".encode()
         self._file.write(line)
         self._hash.update(line)
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            if isinstance(value, int | float):
+                self._board.add_scalar(name, value, step)
 
     @property
     def position(self) -> int:
@@ -57,7 +61,7 @@ class MetricsLog:
         self._board.close()
 
 
-def read_metrics(directory: pathlib.Path) -> list[dict[str, float]]:
+def read_metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
     """All lines of a stage's `metrics.jsonl`; a last line cut off by a kill is left out.
 
     Raises:

@@ -1,6 +1,7 @@
 """R4, R6, R7: whatever happens to a file, its values come back, or a line says where it is damaged."""
 
 import hashlib
+import json
 import shutil
 
 import jax
@@ -10,6 +11,7 @@ import two_stages_config
 from damage import tally
 from victims import left_by
 
+from hallujax import sealed
 from hallujax.console import Console
 from hallujax.data.records import PreparedDataset
 from hallujax.deploy import run as deployed
@@ -104,8 +106,9 @@ def test_prepared_data(tiny, tmp_path, figures, count):
             name: plain(dataset.read(name, rows, np.tile(np.arange(5), (len(rows), 1)))) for name in dataset.modalities
         }
         index = hashlib.sha256(np.asarray(dataset.index).tobytes()).hexdigest()
-        return frames | {"index": index, "info": dataset.info, "fingerprint": dataset.fingerprint}, []
+        return frames | {"index": index, "info": {key: dataset.info.get(key) for key in keys}}, []
 
+    keys = json.loads((folder / "dataset.json").read_text()).keys() - {sealed.SEAL}
     clips = [clip.decode() for clip in PreparedDataset.open(folder).index["clip"]]
     modalities = [f"{folder}/{name}" for name in ("rgb", "depth", "joints")]
     found = tally(count, 3, files_under(folder), read, also=(*clips, *modalities))
@@ -128,6 +131,7 @@ def test_files_of_a_run(straight, tiny, tmp_path, figures, count):
     folder = shutil.copytree(straight[0], tmp_path / "run", ignore=shutil.ignore_patterns("tensorboard"))
     experiment = read_config(two_stages_config.get_config(str(tiny.parent)))
     files = [path for path in files_under(folder)() if path.name in RUN_FILES]
+    shown = ("steps", "clip_passes", "networks", "test_modalities", "seconds")
     known = len(runs.read_run(folder).problems)  # a workdir alone has no table.json, which is said
 
     def table():
@@ -139,14 +143,21 @@ def test_files_of_a_run(straight, tiny, tmp_path, figures, count):
         stages = {
             stage.name: (
                 stage.state,
-                stage.info,
+                {
+                    key: stage.info.get(key)
+                    for key in ("steps", "clip_passes", "networks", "test_modalities", "seconds")
+                },
                 stage.training,
                 stage.validation,
                 stage.test and plain(vars(stage.test)),
             )
             for stage in found.stages
         }
-        return {"rows": repr(found.rows), "settings": found.settings} | stages, found.problems[known:]
+        return {
+            "rows": repr(found.rows),
+            "config": found.settings.get("config"),
+            "dataset": found.settings.get("dataset"),
+        } | stages, found.problems[known:]
 
     def deployment():
         found = deployed.read_run(folder, "ADMD hallucination")

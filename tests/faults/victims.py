@@ -14,13 +14,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from hallujax.training.checkpoint import TMP_DIR_SUFFIX
-from hallujax.training.metrics_log import read_metrics
+from hallujax.training.metrics_log import CLOCK, read_metrics
 from hallujax.training.summary import read_summary
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = pathlib.Path(__file__).with_name("two_stages_config.py")
 # What two runs may differ in: durations, and the length and checksum of the log that holds them.
-TIMES = ("seconds", "log", "log_digest", "metrics_sha256")
+TIMES = (*CLOCK, "waited", "input_waited", "log", "log_digest", "metrics_sha256")
 
 
 class Victim:
