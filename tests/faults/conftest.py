@@ -6,10 +6,14 @@ import json
 import os
 import pathlib
 import platform
+import sys
 import time
 
 import pytest
 from victims import ROOT, Victim, left_by, train_command
+
+# Writers of raw files, and of weights.
+sys.path += [str(ROOT / "tests" / "data"), str(ROOT / "tests" / "models")]
 
 FIGURES = "HALLUJAX_RELIABILITY"  # where the figures go; `reports/reliability.json` if it does not say
 

@@ -46,13 +46,19 @@ def damaged(files: Sequence[pathlib.Path], rng: np.random.Generator) -> Iterator
 
 
 def judge(
-    read: Callable[[], tuple[Any, Sequence[str]]], whole: Any, chosen: Sequence[pathlib.Path], also: Sequence[str] = ()
+    read: Callable[[], tuple[Any, Sequence[str]]],
+    whole: Any,
+    chosen: Sequence[pathlib.Path],
+    also: Sequence[str] = (),
+    checksum: bool = True,
 ) -> str:
-    """What became of a damaged file: `identical`, `refused`, `noticed` (other values, and a line that says so).
+    """What became of a damaged file: `identical`, `refused`, `noticed` (other values, and a line that says so), or for
+    a format that holds no checksum `undetectable` (other values).
 
     Args:
       read: (values, lines for people).
       whole: the values of the undamaged files.
+      checksum: whether the format holds one.
       also: words that a message may name instead of the file, of a clip in it say.
 
     Raises:
@@ -71,6 +77,8 @@ def judge(
         faulthandler.cancel_dump_traceback_later()
     if values == whole:
         return "identical"
+    if not checksum and not lines:
+        return "undetectable"
     assert lines, f"other values without a word: {differing(values, whole)}"
     assert any(name in line for name in names for line in lines), f"{names} is not named in: {lines}"
     return "noticed"
@@ -91,6 +99,7 @@ def tally(
     files: Callable[[], Sequence[pathlib.Path]],
     read: Callable[[], tuple[Any, Sequence[str]]],
     also: Sequence[str] = (),
+    checksum: bool = True,
 ) -> dict[str, dict[str, int]]:
     """`{kind of damage: {what became of it: how often}}` of `count` seeded damages, one after the other."""
     whole, lines = read()
@@ -101,7 +110,7 @@ def tally(
         rng = np.random.default_rng([seed, number])
         with damaged(files(), rng) as (kind, chosen):
             try:
-                found[kind][judge(read, whole, chosen, also)] += 1
+                found[kind][judge(read, whole, chosen, also, checksum)] += 1
             except Exception as error:
                 what = " and ".join(path.as_posix() for path in chosen)
                 wrong.append(f"[{seed}, {number}], {what} {kind}: {type(error).__name__}: {error}")

@@ -132,7 +132,7 @@ def test_files_of_a_run(straight, tiny, tmp_path, figures, count):
     experiment = read_config(two_stages_config.get_config(str(tiny.parent)))
     files = [path for path in files_under(folder)() if path.name in RUN_FILES]
     shown = ("steps", "clip_passes", "networks", "test_modalities", "seconds")
-    known = len(runs.read_run(folder).problems)  # a workdir alone has no table.json, which is said
+    known = runs.read_run(folder).problems  # a workdir alone has no table.json, which is said
 
     def table():
         again = finished.read_experiment(folder)
@@ -143,10 +143,7 @@ def test_files_of_a_run(straight, tiny, tmp_path, figures, count):
         stages = {
             stage.name: (
                 stage.state,
-                {
-                    key: stage.info.get(key)
-                    for key in ("steps", "clip_passes", "networks", "test_modalities", "seconds")
-                },
+                {key: stage.info.get(key) for key in shown},
                 stage.training,
                 stage.validation,
                 stage.test and plain(vars(stage.test)),
@@ -157,7 +154,7 @@ def test_files_of_a_run(straight, tiny, tmp_path, figures, count):
             "rows": repr(found.rows),
             "config": found.settings.get("config"),
             "dataset": found.settings.get("dataset"),
-        } | stages, found.problems[known:]
+        } | stages, [line for line in found.problems if line not in known]
 
     def deployment():
         found = deployed.read_run(folder, "ADMD hallucination")
@@ -169,10 +166,15 @@ def test_files_of_a_run(straight, tiny, tmp_path, figures, count):
         train(experiment, shutil.copytree(folder, copy), Console())
         return left_by(copy), []
 
+    also = [str(folder / "admd"), str(folder / "depth"), "stage admd", "stage depth"]
     readers = {table: 0.35, report: 0.35, deployment: 0.2, again: 0.1}
     found = {
         read.__name__: tally(
-            round(share * count), 10 + number, lambda: files, read, also=[str(folder / "admd"), str(folder / "depth")]
+            round(share * count),
+            10 + number,
+            lambda: files,
+            read,
+            also,
         )
         for number, (read, share) in enumerate(readers.items())
     }
