@@ -20,7 +20,7 @@ def signalled(victim: Victim, rng: np.random.Generator, aim: tuple[str, int, flo
     """Sends a signal at a drawn moment of the phase aimed at; the phase it fell into, None if the run ended before."""
     phase, times, seconds = aim
     nth, delay = int(rng.integers(1, times + 1)), float(rng.uniform(0, seconds))
-    if not victim.comes_to(lambda: (found := victim.phase)[0] == phase and found[1] >= nth):
+    if not victim.comes_to_phase(phase, nth):
         return None
     moment = time.monotonic() + delay
     if not victim.comes_to(lambda: time.monotonic() >= moment):
@@ -149,9 +149,6 @@ def test_killed_preparations_leave_the_same_bytes(tiny, environment, tmp_path, f
                 victim.send(signal.SIGKILL)
                 fell["rendering" if begun else "starting"] += 1
         victim.end()
-        deadline = time.monotonic() + 5
-        while victim.orphans() and time.monotonic() < deadline:
-            time.sleep(0.01)
         assert not victim.orphans()
         if (out / "mocap_rgbd").exists():
             assert contents(out / "mocap_rgbd") == wanted

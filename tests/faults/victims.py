@@ -60,6 +60,10 @@ class Victim:
             time.sleep(0.001)
         return True
 
+    def comes_to_phase(self, phase: str, times: int) -> bool:
+        """Waits until it is in a phase for at least so manieth a time; False if it ended first."""
+        return self.comes_to(lambda: (found := self.phase)[0] == phase and found[1] >= times)
+
     def send(self, number: int) -> None:
         """A signal: SIGKILL to all its processes, others to itself, as schedulers do."""
         if number == signal.SIGKILL:
@@ -76,16 +80,20 @@ class Victim:
             raise AssertionError(f"still there after {seconds} s:\n{self.said}") from None
 
     def orphans(self) -> list[int]:
-        """Processes of its group that are still there."""
-        return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _group(int(pid)) == self.process.pid]
+        """Processes of its group that are still there after five seconds."""
+        deadline = time.monotonic() + 5
+        while found := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_mine(pid)]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        return found
 
-
-def _group(pid: int) -> int | None:
-    try:
-        state, _, group = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
-    except OSError:
-        return None
-    return None if state == "Z" else int(group)
+    def _is_mine(self, pid: int) -> bool:
+        try:
+            state, _, group = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            return False
+        return state != "Z" and int(group) == self.process.pid
 
 
 def train_command(data: pathlib.Path, workdir: pathlib.Path, *flags: str) -> list[str]:
