@@ -56,7 +56,7 @@ def video(path: pathlib.Path, pixel_format: str = "rgb24") -> Iterator[np.ndarra
             for frame in container.decode(stream):
                 yield frame.to_ndarray(format=pixel_format)
                 count += 1
-    except (av.FFmpegError, *_UNREADABLE) as error:
+    except (av.FFmpegError, AttributeError, *_UNREADABLE) as error:  # PyAV has no decoder where the header is damaged
         raise DataError(f"{path.name}: damaged video ({_reason(error)})") from error
     if count == 0:
         raise DataError(f"{path.name}: a video without frames")
@@ -74,7 +74,7 @@ def video_size(path: pathlib.Path) -> tuple[int, int, int]:
         ) as container:
             stream = container.streams.video[0]
             return stream.frames, stream.height, stream.width
-    except (av.FFmpegError, *_UNREADABLE, IndexError):
+    except (av.FFmpegError, *_UNREADABLE, IndexError, AttributeError):
         return 0, 0, 0
 
 

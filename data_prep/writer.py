@@ -13,15 +13,17 @@ import dataclasses
 import errno
 import hashlib
 import io
-import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from hallujax import sealed
+from hallujax.data.records import fingerprint
 from hallujax.errors import DataError
 
 SPLIT = "frames"
@@ -169,7 +171,6 @@ def finish(
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordReader
 
-    digest = hashlib.sha256()
     described = {}
     with explain_full_disk(directory):
         for name, modality in modalities.items():
@@ -179,14 +180,12 @@ def finish(
                 reader = ArrayRecordReader(str(path))
                 count = reader.num_records()
                 reader.close()
-                sha256 = file_digest(path)
-                digest.update(sha256.encode())
                 entries.append(
                     {
                         "file": path.relative_to(directory).as_posix(),
                         "records": count,
                         "bytes": path.stat().st_size,
-                        "sha256": sha256,
+                        "sha256": file_digest(path),
                     }
                 )
             records = sum(entry["records"] for entry in entries)
@@ -220,14 +219,21 @@ def finish(
                 check_data=False,
                 description=description,
             )
-        np.save(directory / "clips.npy", index, allow_pickle=False)
-        digest.update(file_digest(directory / "clips.npy").encode())
-        digest.update(json.dumps(list(info["classes"])).encode())
-        whole = {"name": dataset, **info, "modalities": described, "fingerprint": digest.hexdigest()}
-        (directory / "dataset.json").write_text(json.dumps(whole, indent=1) + "\n")
+        describe(directory, {"name": dataset, **info, "modalities": described}, index)
     if target.exists():
         shutil.rmtree(target)
     os.replace(directory, target)
+
+
+def describe(directory: pathlib.Path, info: Mapping[str, Any], index: np.ndarray) -> None:
+    """Writes clips.npy and dataset.json, which hold each other's checksums.
+
+    Also for whoever leaves clips of a prepared dataset out of its index: it is another dataset then, with a fingerprint
+    of its own.
+    """
+    np.save(directory / "clips.npy", index, allow_pickle=False)
+    found = fingerprint(info, file_digest(directory / "clips.npy"))
+    sealed.write(directory / "dataset.json", {**info, "fingerprint": found})
 
 
 def file_digest(path: pathlib.Path) -> str:

@@ -1,7 +1,6 @@
 """Tables trained: one configuration over several seeds, a folder a seed, tabulated as far as it has come."""
 
 import dataclasses
-import json
 import pathlib
 
 from hallujax.console import Console
@@ -17,6 +16,7 @@ from hallujax.training.processes import is_first
 from hallujax.training.sharding import make_mesh
 from hallujax.training.stages import finished, train, work_left
 from hallujax.training.start import build_method
+from hallujax.training.summary import read_summary
 
 
 def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, command: str) -> None:
@@ -56,7 +56,7 @@ def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, comman
 def _seconds(workdirs: dict[int, pathlib.Path]) -> float:
     """Trained in all, over every start."""
     summaries = [path for workdir in workdirs.values() for path in workdir.glob("*/stage.json")]
-    return round(sum(json.loads(path.read_text())["seconds"] for path in summaries), 1)
+    return round(sum(read_summary(path.parent)["seconds"] for path in summaries), 1)
 
 
 def print_table(rows: list[dict]) -> None:

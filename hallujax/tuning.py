@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hallujax import sealed
 from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
@@ -20,6 +21,7 @@ from hallujax.errors import NotFiniteError, UsageError
 from hallujax.evaluation.evaluate import Predictions, predictions_path
 from hallujax.experiment import Experiment
 from hallujax.training.stages import is_done, train, work_left
+from hallujax.training.summary import read_summary
 
 Settings = dict[str, str]  # {configuration key: value}, as on the command line
 
@@ -161,7 +163,7 @@ def _take_over(experiment: Experiment, folder: pathlib.Path, places: Sequence[pa
             continue
         for place in places:
             if is_done(place / stage.name):
-                made_by = json.loads((place / stage.name / "config.json").read_text())
+                made_by = sealed.read(place / stage.name / "config.json", f"remove the folder {place / stage.name}")
                 del made_by["dataset_fingerprint"]  # `train` compares it
                 if made_by == experiment.identity(stage.name):
                     os.symlink(os.path.relpath(place / stage.name, folder), folder / stage.name)
@@ -169,7 +171,7 @@ def _take_over(experiment: Experiment, folder: pathlib.Path, places: Sequence[pa
 
 
 def _result(folder: pathlib.Path, stage: str) -> dict[str, Any]:
-    summary = json.loads((folder / stage / "stage.json").read_text())
+    summary = read_summary(folder / stage)
     accuracy = Predictions.load(predictions_path(folder / stage, "validation")).accuracy
     return {"validation_accuracy": accuracy} | {key: summary[key] for key in ("best_step", "clip_passes", "seconds")}
 

@@ -1,7 +1,6 @@
 """`hallujax import-weights` and `export-weights`: image ResNets in, trained streams out."""
 
 import argparse
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -43,14 +42,15 @@ def _import(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _export(options: argparse.Namespace, rest: Sequence[str]) -> None:
     del rest
+    from hallujax.evaluation.finished import read_settings
     from hallujax.experiment import from_json
     from hallujax.models.pretrained.exported import write_torchvision
     from hallujax.training.start import build_method, read_network
 
     try:
-        settings = json.loads((options.run_folder / "run.json").read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise UsageError(f"{options.run_folder} is no run: it has no run.json that can be read") from error
+        settings = read_settings(options.run_folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{options.run_folder} is no run: it has no run.json") from error
     stages = from_json(settings["config"]).stages
     if options.stage not in stages:
         raise UsageError(f"{options.run_folder} has no stage {options.stage!r}; it has {', '.join(stages)}")

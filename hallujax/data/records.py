@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from hallujax import sealed
 from hallujax.errors import DamagedRecordError, DataError
 
 _PREPARE = "run `hallujax prepare` to build it"
@@ -70,6 +71,7 @@ class PreparedDataset:
             sources = {name: _open_shards(directory, name, entry) for name, entry in info["modalities"].items()}
             dataset = cls(directory, info, index, sources)
             dataset._stamps = stamps
+            _check_digests(directory, info, stamps)
             return dataset
         except KeyError as error:
             raise DataError(f"{directory}/dataset.json lacks {error}: {_PREPARE} again") from error
@@ -271,6 +273,25 @@ def _stamps(directory: pathlib.Path, info: dict) -> dict[pathlib.Path, _Stamp]:
                 wrong.append(f"{path} is truncated or changed: {stamp.size} of {shard['bytes']} bytes")
     _raise_first(wrong)
     return stamps
+
+
+def _check_digests(directory: pathlib.Path, info: dict, stamps: dict[pathlib.Path, _Stamp]) -> None:
+    """That index and description are those that were written: a flipped bit may make a valid label of another."""
+    if not sealed.is_whole(info):
+        raise DataError(f"{directory}/dataset.json is damaged: it is not what was written; {_PREPARE} again")
+    if fingerprint(info, stamps[directory / "clips.npy"].sha256) != info["fingerprint"]:
+        raise DataError(f"{directory}: clips.npy is not the index that dataset.json was written with; {_PREPARE} again")
+
+
+def fingerprint(info: dict, index: str) -> str:
+    """SHA-256 over shards, index (its SHA-256 is `index`) and classes, in hexadecimal."""
+    digest = hashlib.sha256()
+    for entry in info["modalities"].values():
+        for shard in entry["shards"]:
+            digest.update(shard["sha256"].encode())
+    digest.update(index.encode())
+    digest.update(json.dumps(list(info["classes"])).encode())
+    return digest.hexdigest()
 
 
 def _open_shards(directory: pathlib.Path, modality: str, entry: dict):

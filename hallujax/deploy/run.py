@@ -1,19 +1,19 @@
 """The RGB side of a run: what `hallujax.load` and `hallujax export` take from a workdir."""
 
-import json
 import pathlib
-import zipfile
 from collections.abc import Collection
 from typing import Any
 
 from hallujax.deploy.container import one_line
 from hallujax.deploy.system import Member, RgbSystem, TrainedSystem
 from hallujax.errors import CheckpointError, UsageError
+from hallujax.evaluation import finished
 from hallujax.evaluation.evaluate import Predictions
 from hallujax.evaluation.table import tabulate
 from hallujax.experiment import Experiment, from_json
 from hallujax.models.streams import Variables
 from hallujax.training.checkpoint import Checkpoints
+from hallujax.training.summary import read_summary
 
 
 def read_run(path: pathlib.Path, name: str | None) -> TrainedSystem:
@@ -73,7 +73,7 @@ def read_settings(workdir: pathlib.Path) -> tuple[dict[str, Any], Experiment]:
     if not path.exists():
         raise _no_run(workdir)
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = finished.read_settings(workdir)
         named = "classes" in settings["dataset"]
         experiment = from_json(settings["config"])
     except UsageError as error:
@@ -121,7 +121,7 @@ def _choose(workdir: pathlib.Path, experiment: Experiment, name: str | None) -> 
     """The system's row of the table, and how many rows it could have been. Test accuracies have no say in it."""
     try:
         rows = tabulate(experiment, {experiment.seed: workdir})
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{workdir}: a stage.json or its predictions are damaged ({one_line(error)})") from error
     # A row tested on fewer modalities than its stages have (ModDrop's) still holds the streams of the others.
     narrowed = {system.name for system in experiment.systems if system.test_modalities}
@@ -147,7 +147,7 @@ def _choose(workdir: pathlib.Path, experiment: Experiment, name: str | None) -> 
 
 
 def _modalities_at_test(workdir: pathlib.Path, stage: str) -> list[str]:
-    return json.loads((workdir / stage / "stage.json").read_text())["test_modalities"]
+    return read_summary(workdir / stage)["test_modalities"]
 
 
 def _member(experiment: Experiment, name: str) -> Member:
@@ -163,7 +163,7 @@ def read_networks(folder: pathlib.Path, names: Collection[str]) -> Variables:
     """
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
-        return checkpoints.restore_best(networks=names)
+        return checkpoints.restore_best(read_summary(folder).get("best_step"), networks=names)
     finally:
         checkpoints.close()
 
@@ -172,5 +172,5 @@ def _modalities(workdir: pathlib.Path, experiment: Experiment, stages: list[str]
     """All that taught the system: the modalities of its stages and of those they rest on."""
     seen = set()
     for name in {name for stage in stages for name in experiment.ancestors(stage)}:
-        seen.update(json.loads((workdir / name / "stage.json").read_text())["networks"].values())
+        seen.update(read_summary(workdir / name)["networks"].values())
     return sorted(seen, key=lambda modality: (modality != "rgb", modality))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from hallujax.data.pipeline import ClipLoader, evaluation_batches
 from hallujax.data.records import PreparedDataset
 from hallujax.data.transforms import TransformOptions, encode
-from hallujax.errors import DataError, NotFiniteError
+from hallujax.errors import CheckpointError, DataError, NotFiniteError
 from hallujax.evaluation.metrics import accuracy
 from hallujax.experiment import DataOptions
 from hallujax.methods import Method
@@ -42,15 +43,37 @@ class Predictions:
         return accuracy(self.logits, self.label)
 
     def save(self, path: pathlib.Path) -> None:
-        """Writes an .npz, whole or not at all."""
+        """Writes an .npz, whole or not at all, with a checksum that says too whose it is."""
         partial = path.with_suffix(".partial.npz")
-        np.savez(partial, clip=self.clip, label=self.label, logits=self.logits)
+        np.savez(partial, clip=self.clip, label=self.label, logits=self.logits, sha256=self._seal(path))
         partial.rename(path)
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Predictions":
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(arrays["clip"], arrays["label"], arrays["logits"])
+        """What `save` wrote. Files of before there were checksums have none, and are taken as they are.
+
+        Raises:
+          FileNotFoundError: if there is no such file.
+          CheckpointError: if it is damaged, or of another stage or split.
+        """
+        remedy = "`hallujax evaluate` writes it again"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                found = cls(arrays["clip"], arrays["label"], arrays["logits"])
+                seal = arrays["sha256"] if "sha256" in arrays else None
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # zipfile and NumPy's reader raise many kinds for a damaged file
+            raise CheckpointError(f"{path} cannot be read: it is damaged ({error}); {remedy}") from error
+        if seal is not None and not np.array_equal(seal, found._seal(path)):
+            raise CheckpointError(f"{path} is damaged: it is not what was written there; {remedy}")
+        return found
+
+    def _seal(self, path: pathlib.Path) -> np.ndarray:
+        digest = hashlib.sha256(f"{path.absolute().parent.name}/{path.name}".encode())
+        for array in (self.clip, self.label, self.logits):
+            digest.update(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        return np.frombuffer(digest.digest(), np.uint8)
 
 
 def fuse(members: list[Predictions]) -> Predictions:

@@ -1,14 +1,15 @@
 """Finished runs read back: their seeds, configuration, dataset and networks."""
 
-import json
 import pathlib
 from typing import Any
 
+from hallujax import sealed
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.experiment import Experiment, from_json
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.stages import is_done
+from hallujax.training.summary import read_summary
 
 
 def seed_folders(folder: pathlib.Path) -> dict[int, pathlib.Path]:
@@ -24,7 +25,7 @@ def seed_folders(folder: pathlib.Path) -> dict[int, pathlib.Path]:
         raise UsageError(f"{folder} is no workdir: neither it nor a seed's folder in it has a run.json")
     wanted = set()
     if (folder / "table.json").exists():
-        rows = json.loads((folder / "table.json").read_text())["rows"]
+        rows = sealed.read(folder / "table.json", "evaluate again")["rows"]
         wanted = {folder / f"seed{seed}" for row in rows for seed in row["accuracies"]}
     return dict(sorted((int(path.name.removeprefix("seed")), path) for path in found | wanted))
 
@@ -39,7 +40,16 @@ def read_experiment(workdir: pathlib.Path) -> Experiment:
         seeds = sorted(path.name for path in workdir.glob("seed*") if (path / "run.json").exists())
         hint = f"; did you mean {workdir / seeds[0]}?" if seeds else ""
         raise UsageError(f"{workdir} is no workdir: it has no run.json{hint}")
-    return from_json(json.loads((workdir / "run.json").read_text())["config"])
+    return from_json(read_settings(workdir)["config"])
+
+
+def read_settings(workdir: pathlib.Path) -> dict[str, Any]:
+    """What made a run, as `training.stages.describe_run` said it.
+
+    Raises:
+      CheckpointError: if run.json is damaged.
+    """
+    return sealed.read(workdir / "run.json", "the command that trained it writes it again, and keeps what is finished")
 
 
 def open_dataset(experiment: Experiment, data: pathlib.Path | None) -> PreparedDataset:
@@ -56,13 +66,14 @@ def restore(stage: pathlib.Path, dataset: PreparedDataset) -> dict[str, Any]:
     """
     if not is_done(stage):
         raise CheckpointError(f"{stage} is not finished; the command that started it continues it")
-    trained_on = json.loads((stage / "config.json").read_text())["dataset_fingerprint"]
+    made_from = sealed.read(stage / "config.json", f"remove the folder {stage} to train that stage again")
+    trained_on = made_from["dataset_fingerprint"]
     if trained_on != dataset.fingerprint:
         raise DataError(
             f"{stage.name} was trained on another {dataset.name} ({trained_on[:12]}) than the one in "
             f"{dataset.directory.parent} ({dataset.fingerprint[:12]}): its predictions would not be comparable"
         )
     checkpoints = Checkpoints(stage / "checkpoints")
-    networks = checkpoints.restore_best()
+    networks = checkpoints.restore_best(read_summary(stage).get("best_step"))
     checkpoints.close()
     return networks

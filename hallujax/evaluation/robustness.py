@@ -92,7 +92,7 @@ def measure_robustness(
             measured.append(bench.measure(seed, networks, false_alarms, console))
     rows = [row for seed in measured for row in seed.rows(conditions)]
     made_by = describe_run(experiment, dataset)
-    trained = json.loads((folders[seeds[0]] / "run.json").read_text())
+    trained = finished.read_settings(folders[seeds[0]])
     summary = {
         "command": command,
         "run": str(run),

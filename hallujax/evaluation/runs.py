@@ -7,15 +7,16 @@ import dataclasses
 import json
 import pathlib
 import statistics
-import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hallujax.errors import DataError, UsageError
+from hallujax import sealed
+from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.evaluation import published
 from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
 from hallujax.experiment import IMAGENET
 from hallujax.training.metrics_log import read_metrics
+from hallujax.training.summary import read_summary
 
 STAGE_FILES = ("stage.json", "metrics.jsonl", "config.json")  # one of them makes a folder a stage's
 
@@ -110,10 +111,10 @@ def read_run(folder: pathlib.Path) -> Run:
         raise UsageError(f"no run folder at {folder}: `hallujax demo --out {folder}` makes one")
     problems: list[str] = []
     seeds = {path.name.removeprefix("seed"): path for path in sorted(folder.glob("seed*")) if path.is_dir()}
-    table = _read_json(folder / "table.json", problems)
+    table = _read_sealed(folder / "table.json", problems)
     results = _read_json(folder / "results.json", problems)
     homes = [home for home in (folder, *seeds.values()) if (home / "run.json").exists()]
-    settings = _read_json((homes or [folder])[0] / "run.json", problems)
+    settings = _read_sealed((homes or [folder])[0] / "run.json", problems)
     stages = [stage for seed, home in (seeds or {"0": folder}).items() for stage in _read_stages(home, seed, problems)]
     if not stages and not table and not results:
         raise UsageError(f"{folder} holds no run: no table.json, no results.json, no stage's folder")
@@ -147,6 +148,17 @@ def _read_json(path: pathlib.Path, problems: list[str]) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         problems.append(f"{path.name} is not valid JSON ({error})")
+        return {}
+
+
+def _read_sealed(path: pathlib.Path, problems: list[str]) -> dict[str, Any]:
+    """As `_read_json`, for a file that has a checksum."""
+    if not path.exists():
+        return {}
+    try:
+        return sealed.read(path, "what it says is left out")
+    except CheckpointError as error:
+        problems.append(str(error))
         return {}
 
 
@@ -259,15 +271,15 @@ def _read_stage(folder: pathlib.Path, seed: str, problems: list[str]) -> Stage:
     info: dict[str, Any] = {}
     if (folder / "stage.json").exists():
         try:
-            info = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            problems.append(f"{where}: stage.json is not valid JSON ({error})")
+            info = read_summary(folder)
+        except CheckpointError as error:
+            problems.append(f"{where}: {error}")
     lines: list[dict[str, Any]] = []
     if (folder / "metrics.jsonl").exists():
         try:
             lines = read_metrics(folder)
-        except ValueError as error:
-            problems.append(f"{where}: metrics.jsonl is damaged, no curves ({error})")
+        except CheckpointError as error:
+            problems.append(f"{where}: no curves, {error}")
     test = _read_predictions(predictions_path(folder, "test"), where, problems)
     narrowed = {
         tuple(path.stem.removeprefix("predictions_test_").split("+")): _read_predictions(path, where, problems)
@@ -293,8 +305,8 @@ def _read_predictions(path: pathlib.Path, where: str, problems: list[str]) -> Pr
         return None
     try:
         found = Predictions.load(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        problems.append(f"{where}: {path.name} cannot be read ({error})")
+    except CheckpointError as error:
+        problems.append(f"{where}: {error}")
         return None
     if not (found.logits.ndim == 2 and len(found.clip) == len(found.label) == len(found.logits) > 0):
         shapes = f"clip {found.clip.shape}, label {found.label.shape}, logits {found.logits.shape}"

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from hallujax import sealed
 from hallujax.evaluation import published
 from hallujax.evaluation.comparison import paired_bootstrap
 from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
 from hallujax.experiment import Experiment, System
+from hallujax.training.summary import read_summary
 
 REFERENCES = ("ensemble", "rgb", "teacher")  # roles whose first row the others are measured by
 
@@ -88,7 +90,7 @@ def _row(experiment: Experiment, system: System, workdirs: Mapping[int, pathlib.
             continue
         accuracies[str(seed)], clips = test.accuracy, len(test.label)
         validation.append(system_predictions(system, workdir, "validation").accuracy)
-        stages = {name: json.loads(path.read_text()) for name, path in summaries.items()}
+        stages = {name: read_summary(path.parent) for name, path in summaries.items()}
         passes = sum(stage["clip_passes"] for stage in stages.values())
         modalities |= {m for name in system.stages for m in stages[name]["test_modalities"]}
     seen = sorted(system.test_modalities or modalities, key=lambda m: (m != "rgb", m))
@@ -119,7 +121,7 @@ def system_predictions(system: System, workdir: pathlib.Path, split: str) -> Pre
     """
     paths = []
     for name in system.stages:
-        tested_on = json.loads((workdir / name / "stage.json").read_text())["test_modalities"]
+        tested_on = read_summary(workdir / name)["test_modalities"]
         paths.append(predictions_path(workdir / name, split, seen_by(tested_on, system.test_modalities)))
     return fuse([Predictions.load(path) for path in paths]) if all(path.exists() for path in paths) else None
 
@@ -143,7 +145,7 @@ def write_table(out: pathlib.Path, rows: list[dict[str, Any]], facts: Mapping[st
         if accuracy is not None
     ]
     _write(out / "results.json", json.dumps(results, indent=1) + "\n")
-    _write(out / "table.json", json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    sealed.write(out / "table.json", {**facts, "rows": rows})
     _write(out / "table.csv", as_csv(rows))
     _write(out / "table.md", as_markdown(rows))
 

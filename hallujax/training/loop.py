@@ -1,6 +1,5 @@
 """Training one stage: from its warm start to its predictions, through any number of interruptions."""
 
-import json
 import pathlib
 import time
 import zlib
@@ -35,6 +34,7 @@ from hallujax.training.sharding import (
 from hallujax.training.start import bind_step, build_method, starting_networks
 from hallujax.training.step import initial_state
 from hallujax.training.stop import Stopped, StopRequest
+from hallujax.training.summary import write_summary
 
 Splits = Mapping[str, np.ndarray]  # {"train", "validation", "test"}: rows of the clip index; test may be left out
 
@@ -259,11 +259,10 @@ def _finish(
         "bad_clips": recorder.watch.bad_clips,
         "best_step": progress.best_step,
         "best_validation_accuracy": progress.best_accuracy,
+        "metrics_sha256": recorder.log_digest,
     }
     if processes.is_first():
-        partial = directory / "stage.json.partial"
-        partial.write_text(json.dumps(summary, indent=1) + "\n")
-        partial.replace(directory / "stage.json")
+        write_summary(directory, summary)
     console.say(
         f"  {stage.name}: validation accuracy {progress.best_accuracy:.3f} at step {progress.best_step}, "
         f"{recorder.seconds:.0f} s"

@@ -1,5 +1,6 @@
 """The metrics of a stage: JSON lines, the source of truth, and TensorBoard files beside them."""
 
+import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
@@ -8,6 +9,8 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from hallujax.errors import CheckpointError
+from hallujax.training.summary import FILE as SUMMARY
+from hallujax.training.summary import read_summary
 
 CLOCK = ("seconds", "input/waited")  # the values that differ from run to run
 
@@ -19,19 +22,24 @@ class MetricsLog:
     no step appears twice.
     """
 
-    def __init__(self, directory: pathlib.Path, *, position: int = 0, step: int = 0):
+    def __init__(self, directory: pathlib.Path, *, position: int = 0, digest: str = "", step: int = 0):
         path = directory / "metrics.jsonl"
         path.touch()
-        if path.stat().st_size < position:
+        self._file = path.open("r+b")
+        before = self._file.read(position)
+        self._hash = hashlib.sha256(before)
+        if len(before) < position:
             raise CheckpointError(f"{path} is shorter than its checkpoint says; remove {directory} to start over")
-        self._file = path.open("r+")
+        if digest not in ("", self.digest):
+            raise CheckpointError(f"{path} is not what its checkpoint says; remove {directory} to start over")
         self._file.truncate(position)
-        self._file.seek(position)
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One line `{"step": step, ...}`; of `values`, plain JSON, TensorBoard gets the numbers."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        line = f"{json.dumps({'step': step, **values})}\n".encode()
+        self._file.write(line)
+        self._hash.update(line)
         for name, value in values.items():
             if isinstance(value, int | float):
                 self._board.add_scalar(name, value, step)
@@ -42,6 +50,12 @@ class MetricsLog:
         self._file.flush()
         return self._file.tell()
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was written, and flushed."""
+        self._file.flush()
+        return self._hash.hexdigest()
+
     def close(self) -> None:
         self._file.close()
         self._board.close()
@@ -50,7 +64,7 @@ class MetricsLog:
 class NoLog:
     """Of several processes, what all but the first have for a log."""
 
-    position = 0
+    position, digest = 0, ""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing: the first process has the same numbers."""
@@ -60,13 +74,22 @@ class NoLog:
 
 
 def read_metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
-    """All lines of a stage's `metrics.jsonl`; a last line cut off by a kill is left out."""
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    """All lines of a stage's `metrics.jsonl`; a last line cut off by a kill is left out.
+
+    Raises:
+      CheckpointError: if it is damaged, or is not what the finished stage says.
+    """
+    path = directory / "metrics.jsonl"
+    written = path.read_bytes()
+    if (directory / SUMMARY).exists():
+        digest = read_summary(directory).get("metrics_sha256")
+        if digest not in (None, hashlib.sha256(written).hexdigest()):
+            raise CheckpointError(f"{path} is damaged: it is not what was written")
+    lines = written.split(b"\n")[:-1]
     metrics = []
-    for number, line in enumerate(lines):
+    for number, line in enumerate(lines, 1):
         try:
             metrics.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number != len(lines) - 1:
-                raise
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged in line {number} ({error})") from error
     return metrics

@@ -30,7 +30,7 @@ class Progress:
 
     Attributes:
       position: global samples consumed: the whole state of the data pipeline.
-      log: length of the metrics log in bytes.
+      log: length of the metrics log in bytes. log_digest: its SHA-256; checkpoints of before there was one have none.
       plateau: see `Plateau.counters`.
       best_step, best_accuracy: the best validation so far; -1 before the first.
       seconds: trained so far, over all starts.
@@ -41,6 +41,7 @@ class Progress:
 
     position: int = 0
     log: int = 0
+    log_digest: str = ""
     plateau: dict[str, Any] = dataclasses.field(default_factory=dict)
     best_step: int = -1
     best_accuracy: float = -1.0
@@ -107,7 +108,11 @@ class Recorder:
             stage.plateau.patience, stage.plateau.factor, stage.plateau.drops, **self.progress.plateau
         )
         self.watch = Watch(**self.progress.watch)
-        self._log = MetricsLog(directory, position=self.progress.log, step=self.step) if is_first() else NoLog()
+        self._log = (
+            MetricsLog(directory, position=self.progress.log, digest=self.progress.log_digest, step=self.step)
+            if is_first()
+            else NoLog()
+        )
         self._unsaved_best: dict[str, Any] | None = None
         self._started, self._before = time.monotonic(), self.progress.seconds
         self._waited_since_line = 0.0
@@ -118,6 +123,11 @@ class Recorder:
     def seconds(self) -> float:
         """Trained so far, over all starts."""
         return self._before + time.monotonic() - self._started
+
+    @property
+    def log_digest(self) -> str:
+        """SHA-256 of the metrics log, all of which is in the file then."""
+        return self._log.digest
 
     def waited(self, seconds: float) -> None:
         """Counts time in which there was no batch to train on."""
@@ -178,7 +188,7 @@ class Recorder:
         self._settle()
         self._save_best()
         self.progress.position = self.step * self._stage.batch_size
-        self.progress.log = self._log.position
+        self.progress.log, self.progress.log_digest = self._log.position, self._log.digest
         self.progress.plateau = self.plateau.counters()
         self.progress.watch = self.watch.counters()
         self.progress.seconds = self.seconds

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from hallujax import sealed
 from hallujax.console import Console
 from hallujax.data.cameras import with_camera
 from hallujax.data.protocols import split
@@ -100,7 +101,9 @@ def train(
     if processes.is_first():
         for stage in stages:
             _claim(experiment, stage, dataset, workdir)
-        _write_json(workdir / "run.json", describe_run(experiment, dataset) | {"starts": _starts(workdir / "run.json")})
+        sealed.write(
+            workdir / "run.json", describe_run(experiment, dataset) | {"starts": _starts(workdir / "run.json")}
+        )
     processes.wait("the workdir is claimed")
     _check_shared(workdir / "run.json")
     if console is None:
@@ -149,9 +152,10 @@ def _claim(experiment: Experiment, stage: Stage, dataset: PreparedDataset, workd
     earned = is_done(path.parent) or any(path.parent.glob("checkpoints/*/[0-9]*"))
     if not (path.exists() and earned):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_json(path, identity)
+        sealed.write(path, identity)
         return
-    there, here = _flat(json.loads(path.read_text())), _flat(identity)
+    there = _flat(sealed.read(path, f"remove the folder {path.parent} to train that stage again"))
+    here = _flat(identity)
     for key in sorted(there.keys() | here.keys()):
         if there.get(key) != here.get(key):
             raise UsageError(
@@ -249,9 +253,3 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict) or not tree:
         return {prefix: tree}
     return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else key).items()}
-
-
-def _write_json(path: pathlib.Path, value: Any) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(partial, path)

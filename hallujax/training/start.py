@@ -20,6 +20,7 @@ from hallujax.training.optimizer import build_optimizers
 from hallujax.training.sharding import gather
 from hallujax.training.state import TrainState
 from hallujax.training.step import Metrics, train_step
+from hallujax.training.summary import read_summary
 from hallujax.training.warm_start import warm_start, warm_start_from_imagenet
 
 Variables = dict[str, Any]
@@ -132,7 +133,7 @@ def read_network(stage_folder: pathlib.Path, network: str) -> Variables:
       CheckpointError: if its checkpoint cannot be read.
     """
     checkpoints = Checkpoints(stage_folder / "checkpoints")
-    networks = checkpoints.restore_best()
+    networks = checkpoints.restore_best(read_summary(stage_folder).get("best_step"))
     checkpoints.close()
     if network not in networks["params"]:
         raise UsageError(

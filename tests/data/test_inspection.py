@@ -1,6 +1,5 @@
 """`hallujax inspect`: what it counts, and what it finds suspicious."""
 
-import json
 import re
 import shutil
 
@@ -9,8 +8,9 @@ import pytest
 from PIL import Image
 from raw_files import moving_square, write_pictures
 
-from data_prep import raw
+from data_prep import raw, writer
 from data_prep.inspection import describe
+from hallujax import sealed
 from hallujax.cli import main
 from hallujax.data.records import PreparedDataset
 
@@ -55,9 +55,8 @@ def test_absent_modalities_and_classes(tiny, tmp_path):
     copy = shutil.copytree(tiny, tmp_path / "mocap_rgbd")
     index = np.load(copy / "clips.npy")
     index["joints_length"][:3] = 0
-    np.save(copy / "clips.npy", index)
-    info = json.loads((copy / "dataset.json").read_text())
-    (copy / "dataset.json").write_text(json.dumps(info | {"classes": [*info["classes"], "swim"]}))
+    info = sealed.read(copy / "dataset.json", "")
+    writer.describe(copy, info | {"classes": [*info["classes"], "swim"]}, index)
     report = "\n".join(describe(PreparedDataset.open(copy)))
     assert f"3 clips have no joints, {index['clip'][0].decode()} first" in report
     assert "1 classes have no clip, 'swim' first" in report

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import writer
+from hallujax import sealed
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import DataError
 
@@ -27,7 +29,7 @@ def _edit_index(directory, row, **values):
     index = np.load(directory / "clips.npy")
     for key, value in values.items():
         index[key][row] = value
-    np.save(directory / "clips.npy", index)
+    writer.describe(directory, sealed.read(directory / "dataset.json", ""), index)
 
 
 def test_shapes_and_types(tiny):

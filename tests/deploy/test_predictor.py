@@ -12,6 +12,7 @@ from encoded import pictures, write_video
 from PIL import Image
 
 import hallujax
+from hallujax import sealed
 from hallujax.cli import main
 from hallujax.data.records import PreparedDataset
 from hallujax.deploy.command import predict_files
@@ -167,9 +168,9 @@ def test_what_cannot_be_loaded_is_said(trained, tmp_path):
         with pytest.raises(UsageError, match=message):
             hallujax.load(path, system)
     run = shutil.copytree(trained, tmp_path / "run")
-    settings = json.loads((run / "run.json").read_text())
+    settings = sealed.read(run / "run.json", "")
     settings["config"]["stages"]["step4"]["model"]["width"] = 8
-    (run / "run.json").write_text(json.dumps(settings))
+    sealed.write(run / "run.json", settings)
     with pytest.raises(CheckpointError, match=r"step4/.* is float32\[.*\], the network's is float32\[.*\]"):
         hallujax.load(run, STEP4)
     (run / "rgb" / "stage.json").unlink()
@@ -182,9 +183,9 @@ def test_of_a_table_s_folder_the_seed_best_on_validation_clips(trained, tmp_path
     table = tmp_path / "table"
     for seed in (0, 1, 2):
         shutil.copytree(trained, table / f"seed{seed}", symlinks=True)
-        settings = json.loads((trained / "run.json").read_text())
+        settings = sealed.read(trained / "run.json", "")
         settings["config"]["seed"] = seed
-        (table / f"seed{seed}" / "run.json").write_text(json.dumps(settings))
+        sealed.write(table / f"seed{seed}" / "run.json", settings)
         for part, right in (("validation", seed == 1), ("test", seed == 0)):
             path = table / f"seed{seed}" / "rgb" / f"predictions_{part}.npz"
             predictions = Predictions.load(path)
@@ -226,18 +227,18 @@ def test_damaged_runs_are_said(trained, tmp_path):
             hallujax.load(run)
         assert str(run) in str(error.value) and "\n" not in str(error.value)
         (run / path).write_bytes(whole)
-    settings = json.loads((run / "run.json").read_text())
+    settings = sealed.read(run / "run.json", "")
     settings["config"]["data"]["later"] = 1
-    (run / "run.json").write_text(json.dumps(settings))
+    sealed.write(run / "run.json", settings)
     with pytest.raises(UsageError, match=r"run.json is of another hallujax: unknown configuration key data.later"):
         hallujax.load(run)
 
 
 def test_names_and_classes_must_agree_and_scores_be_numbers(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run", symlinks=True)
-    settings = json.loads((run / "run.json").read_text())
+    settings = sealed.read(run / "run.json", "")
     settings["dataset"]["classes"] = settings["dataset"]["classes"][:3]
-    (run / "run.json").write_text(json.dumps(settings))
+    sealed.write(run / "run.json", settings)
     with pytest.raises(CheckpointError, match=r"logits/bias is float32\[4\], the network's is float32\[3\]"):
         hallujax.load(run, "RGB")
     system = hallujax.load(trained, "RGB").system

@@ -10,6 +10,7 @@ from headless_chromium import CHROMIUM, browse
 from PIL import Image
 from synthetic_run import SYSTEMS, write_run
 
+from hallujax import sealed
 from hallujax.errors import DataError, UsageError
 from hallujax.evaluation import comparison, figures, runs
 from hallujax.evaluation.report import write_report
@@ -152,18 +153,18 @@ def test_unfinished_missing_and_damaged_stages_are_named(tmp_path):
 
 def test_a_table_that_contradicts_the_predictions_is_pointed_out(tmp_path):
     write_run(tmp_path, data=False)
-    table = json.loads((tmp_path / "table.json").read_text())
+    table = sealed.read(tmp_path / "table.json", "")
     table["rows"][1]["accuracies"]["0"] = 0.99
-    (tmp_path / "table.json").write_text(json.dumps(table))
+    sealed.write(tmp_path / "table.json", table)
     (problem,) = runs.read_run(tmp_path).problems
     assert problem.startswith("RGB, seed 0: the table says 99.00 %, the stored predictions give")
 
 
 def test_a_row_with_a_seed_missing_says_so(tmp_path):
     write_run(tmp_path, seeds=(0, 1, 2), data=False)
-    table = json.loads((tmp_path / "table.json").read_text())
+    table = sealed.read(tmp_path / "table.json", "")
     table["rows"][0] |= {"mean": 0.5, "deviation": 0.01, "accuracies": {"0": 0.49, "1": 0.51, "2": None}}
-    (tmp_path / "table.json").write_text(json.dumps(table))
+    sealed.write(tmp_path / "table.json", table)
     assert "50.0 ± 1.0 (2 of 3 seeds)" in text_of(write_report(tmp_path))
 
 
@@ -235,9 +236,9 @@ def test_the_page_holds_every_row_curve_and_sample(report):
 
 def test_names_from_files_are_escaped(tmp_path):
     write_run(tmp_path, classes=("<script>alert(1)</script>", "b", "c"), data=False)
-    table = json.loads((tmp_path / "table.json").read_text())
+    table = sealed.read(tmp_path / "table.json", "")
     table["rows"][0]["note"] = "<img src=x onerror=alert(1)>"
-    (tmp_path / "table.json").write_text(json.dumps(table))
+    sealed.write(tmp_path / "table.json", table)
     page = write_report(tmp_path).read_text()
     assert "<script" not in page and "<img src=x" not in page and "&lt;img src=x" in page
 

@@ -10,6 +10,7 @@ import pytest
 from small_config import get_config
 
 from configs import table as table_config
+from hallujax import sealed
 from hallujax.cli import main
 from hallujax.data.noise import NOISES
 from hallujax.data.protocols import split
@@ -25,6 +26,7 @@ from hallujax.methods import clip_logits
 from hallujax.models.streams import Networks, initialize
 from hallujax.training.sharding import make_mesh
 from hallujax.training.start import build_method
+from hallujax.training.summary import read_summary, write_summary
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +37,11 @@ def table(trained, tmp_path_factory):
         shutil.copytree(trained, folder / f"seed{seed}", ignore=shutil.ignore_patterns("rgb", "rgb2", "latest"))
         for stage, source in zip(("rgb", "rgb2"), streams, strict=True):
             shutil.copytree(trained / source, folder / f"seed{seed}" / stage)
-        run = json.loads((trained / "run.json").read_text())
+            write_summary(folder / f"seed{seed}" / stage, read_summary(trained / source) | {"name": stage})
+        run = sealed.read(trained / "run.json", "")
         run["config"]["seed"] = seed
-        (folder / f"seed{seed}" / "run.json").write_text(json.dumps(run))
-    (folder / "table.json").write_text(json.dumps({"rows": [{"accuracies": {"0": 0.5, "1": 0.5, "2": None}}]}))
+        sealed.write(folder / f"seed{seed}" / "run.json", run)
+    sealed.write(folder / "table.json", {"rows": [{"accuracies": {"0": 0.5, "1": 0.5, "2": None}}]})
     return folder
 
 
@@ -228,10 +231,10 @@ def test_bad_input_is_named(table, tiny, tmp_path, capsys):
 
     plain = tmp_path / "streams"
     shutil.copytree(table / "seed0", plain)
-    run = json.loads((plain / "run.json").read_text())
+    run = sealed.read(plain / "run.json", "")
     del run["config"]["stages"]["admd"]
     run["config"]["systems"] = [s for s in run["config"]["systems"] if "admd" not in s["stages"]]
-    (plain / "run.json").write_text(json.dumps(run))
+    sealed.write(plain / "run.json", run)
     assert "no ADMD stage" in fails(capsys, 2, "--workdir", plain)
     assert not list(plain.glob("robustness*"))
 
@@ -239,9 +242,9 @@ def test_bad_input_is_named(table, tiny, tmp_path, capsys):
 def test_seeds_that_cannot_be_compared_are_refused(table, tmp_path, capsys):
     folder = tmp_path / "table"
     shutil.copytree(table, folder)
-    run = json.loads((folder / "seed1" / "run.json").read_text())
+    run = sealed.read(folder / "seed1" / "run.json", "")
     run["config"]["transforms"]["flip"] = 0.25
-    (folder / "seed1" / "run.json").write_text(json.dumps(run))
+    sealed.write(folder / "seed1" / "run.json", run)
     line = fails(capsys, 2, "--workdir", folder)
     assert "seed0" in line and "seed1" in line and "different settings" in line
     for seed, stage in ((0, "step4"), (1, "admd")):

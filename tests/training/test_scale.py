@@ -108,7 +108,7 @@ def test_rematerialised_gradients_are_the_same_and_keep_less():
             output, moved = stream.apply(variables | {"params": params}, frames, train=True, mutable=["batch_stats"])
             return jnp.square(output.logits).sum(), moved
 
-        _, pull_back, moved = jax.vjp(loss, variables["params"], has_aux=True)
+        _, pull_back, _ = jax.vjp(loss, variables["params"], has_aux=True)
         kept[remat] = sum(leaf.nbytes for leaf in jax.tree.leaves(pull_back))
         gradients[remat] = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     assert_same(gradients[False], gradients[True], 1e-5)

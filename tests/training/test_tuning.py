@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
+from data_prep import writer
+from hallujax import sealed
 from hallujax.cli import main, read_flags
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
@@ -26,7 +28,7 @@ def without_test_clips(tiny, tmp_path_factory):
     index = np.load(folder / "clips.npy")
     test = split(PreparedDataset.open(tiny), "cross_subject")["test"]
     index["rgb_first"][test] = np.roll(index["rgb_first"][test], 1)
-    np.save(folder / "clips.npy", index)
+    writer.describe(folder, sealed.read(folder / "dataset.json", ""), index)
     with pytest.raises(DataError, match="belongs to clip"):
         PreparedDataset.open(folder).read("rgb", test[:1], [[0]])
     return folder

@@ -61,8 +61,10 @@ def read(path: str | PathLike, *, stage_sizes: Sequence[int] | None = None, widt
     path = Path(path)
     if path.is_dir():
         path = path / imported.FILE
-        scheme, left_before = imported.naming(path)
+        scheme, left_before, written = imported.naming(path)
         tensors = _tensors(path)
+        if written not in (None, imported.digest(tensors)):
+            raise CheckpointError(f"{path}: its tensors are not those that were written: import it again")
     else:
         tensors, left_before = _tensors(path), ()
         try:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,9 @@ def write(weights: Weights, folder: Path, origin: Path) -> Path:
     Returns its path.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    tensors = {"/".join(key): value for key, value in flatten_dict(weights.variables).items()}
     record = {
+        "tensors_sha256": digest(tensors),
         "source": weights.source,
         "layout": weights.layout,
         "normalization": weights.normalization,
@@ -63,7 +66,6 @@ def write(weights: Weights, folder: Path, origin: Path) -> Path:
         "file": origin.name,
         "sha256": _digest(origin),
     }
-    tensors = {"/".join(key): value for key, value in flatten_dict(weights.variables).items()}
     partial = folder / f".{FILE}.{os.getpid()}.partial"
     try:
         partial.write_bytes(save(tensors, {_METADATA: json.dumps(record)}))
@@ -73,8 +75,17 @@ def write(weights: Weights, folder: Path, origin: Path) -> Path:
     return folder / FILE
 
 
-def naming(path: Path) -> tuple[Naming, tuple[str, ...]]:
-    """How the tensors of a file that `write` wrote are called, and what was left over when it did.
+def digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of tensors and their names: the format has none, and a flipped bit is another weight."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(f"{name} {tensors[name].dtype.str} {tensors[name].shape}".encode())
+        found.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return found.hexdigest()
+
+
+def naming(path: Path) -> tuple[Naming, tuple[str, ...], str | None]:
+    """How the tensors of a file that `write` wrote are called, what was left over when it did, and their `digest`.
 
     Raises:
       CheckpointError: if the file is missing, damaged or was not written by it.
@@ -86,7 +97,7 @@ def naming(path: Path) -> tuple[Naming, tuple[str, ...]]:
         names = dataclasses.replace(
             OURS, source=record["source"], layout=record["layout"], normalization=record["normalization"]
         )
-        return names, tuple(record["left_over"])
+        return names, tuple(record["left_over"]), record.get("tensors_sha256")
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: not made by `hallujax import-weights` ({error!r}): import it again") from error
 

@@ -1,0 +1,28 @@
+"""`stage.json`, what a finished stage says of itself: written last, so that it says too that the stage is finished."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from hallujax import sealed
+from hallujax.errors import CheckpointError
+
+FILE = "stage.json"
+
+
+def write_summary(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
+    """Writes it, whole or not at all."""
+    sealed.write(folder / FILE, values)
+
+
+def read_summary(folder: pathlib.Path) -> dict[str, Any]:
+    """What `write_summary` wrote into a stage's folder.
+
+    Raises:
+      CheckpointError: if it is damaged, or of another stage.
+    """
+    remedy = f"remove the folder {folder} to train that stage again"
+    found = sealed.read(folder / FILE, remedy)
+    if found.get("name", folder.name) != folder.name:
+        raise CheckpointError(f"{folder / FILE} is of the stage {found['name']!r}; {remedy}")
+    return found
