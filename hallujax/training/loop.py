@@ -78,7 +78,8 @@ def train_stage(
 
     directory = workdir / stage.name
     directory.mkdir(parents=True, exist_ok=True)
-    example = loader(np.zeros(1, np.int64), splits["train"][:1])
+    first = splits["train"][: stage.batch_size]  # more than one: with `skip` it may be the first that is damaged
+    example = {name: value[:1] for name, value in loader(np.arange(len(first)), first).items()}
     sees_joints = JOINTS in method.modalities.values()
     mirror = mirrored_joints(dataset.name, dataset.info["joint_names"]) if sees_joints else ()
     step, optimizers = bind_step(experiment, stage, method, steps, mesh=mesh, mirror=mirror)
