@@ -1,8 +1,10 @@
 """What the launchers do when commands fail, jobs end and people press Ctrl-C; the commands are stand-ins."""
 
 import re
+import shlex
 import signal
 import subprocess
+import sys
 
 import pytest
 from launching import StandIns, checkout, launched, start, wait_for
@@ -219,3 +221,17 @@ def test_what_is_wrong_is_one_line(folder, tmp_path, words, complaint):
     code, _, err = launched(folder, "tpu.queued", words, stand_ins)
     assert code == 2 and complaint in err and "Traceback" not in err
     assert not stand_ins.calls()
+
+
+def test_xpk_is_given_a_command_that_its_shell_can_stop(folder, tmp_path):
+    """XPK runs `(COMMAND) &` in bash and sends SIGTERM to the number it gets: that must be python, not a shell."""
+    stand_ins = StandIns(tmp_path / "bin")
+    words = ["--name=run", "--project=p", "--zone=z", "--cluster=c", "--image=i", "--tpu-type=v6e-16", "--poll=0.01"]
+    launched(folder, "tpu.xpk", [*words, "--detach", *JOB], stand_ins)
+    (create,) = (call["words"] for call in stand_ins.calls() if call["words"][:3] == ["xpk", "workload", "create"])
+    command = next(word for word in create if word.startswith("--command=")).removeprefix("--command=")
+    assert command.startswith("exec hallujax ")
+    python = f"{shlex.quote(sys.executable)} -c 'import os; print(os.getpid())'"
+    wrapped = f"({command.replace('hallujax', python, 1)}) & echo $!; wait"
+    numbers = subprocess.run(["bash", "-c", wrapped], capture_output=True, text=True, check=True).stdout.split()
+    assert len(numbers) == 2 and numbers[0] == numbers[1]
