@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from launch.commands import Commands, Failed, say
 
-
 SEVERAL = ("train", "table", "evaluate")  # the commands that run in several processes
 
 

@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 def verbs(stand_ins, tool):
     """What was done, in order: the one word of each call that says it."""
-    words = r"create|list|scp|install|start|watch|delete|logs|get-credentials|get|build|push|apply"
+    words = r"create|list|scp|install|start|watch|stop|delete|logs|get-credentials|get|build|push|apply"
     return [re.search(rf"\b({words})\b", line.split("--command=")[-1])[1] for line in stand_ins.lines(f"{tool} ")]
 
 
@@ -35,7 +35,7 @@ def test_queued_waits_runs_and_deletes(folder, tmp_path):
     stand_ins = StandIns(tmp_path / "bin", [["list", states]])
     code, _, err = launched(folder, "tpu.queued", [*QUEUED, *JOB], stand_ins)
     assert code == 0, err
-    assert verbs(stand_ins, "gcloud") == ["create", *["list"] * 3, "scp", "install", "start", "watch", "delete"]
+    assert verbs(stand_ins, "gcloud") == ["create", *["list"] * 3, "scp", "install", "start", "watch", "stop", "delete"]
     assert err.count("PROVISIONING") == 1
 
 
@@ -43,7 +43,7 @@ def test_queued_quotes_twice(folder, tmp_path):
     """Once for the shell on the hosts, and not at all for gcloud: what arrives there are the words of the job."""
     stand_ins = StandIns(tmp_path / "bin", [["list", [{"out": "ACTIVE"}]]])
     launched(folder, "tpu.queued", [*QUEUED, *JOB], stand_ins)
-    remote = next(word for word in stand_ins.calls()[-3]["words"] if word.startswith("--command="))
+    remote = next(word for word in stand_ins.calls()[-4]["words"] if word.startswith("--command="))
     command = remote.removeprefix("--command=").replace("bash hallujax/launch/tpu/worker.sh", "printf '%s\\n'")
     words = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout.splitlines()
     assert words[0] == "start" and words[2:] == RUN
@@ -59,7 +59,7 @@ def test_queued_asks_for_new_machines_after_a_preemption(folder, tmp_path):
     assert verbs(stand_ins, "gcloud") == [
         *("create", "list", *run),
         *("list", "list", "delete", "create", "list", *run),
-        "delete",
+        *("stop", "delete"),
     ]
 
 
