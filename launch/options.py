@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from launch.commands import Commands, Failed, say
 
+SEVERAL = ("train", "table", "evaluate")  # the commands that run in several processes
+
 
 class Parser(argparse.ArgumentParser):
     """Flags, also from files: `@FILE` stands for its lines, a flag each, `#` for comments."""
@@ -32,6 +34,8 @@ class Parser(argparse.ArgumentParser):
         options, job = self.parse_args(words[:cut]), words[cut + 1 :]
         if not job and not getattr(options, "clean_up", False):
             self.error("what is to be run comes after --, for example: -- train --config=... --workdir=...")
+        if job and job[0] not in SEVERAL and (self.elsewhere or options.processes > 1):
+            self.error(f"of hallujax's commands {', '.join(SEVERAL)} run in several processes, {job[0]} does not")
         folders = re.findall(r"--workdir[= ](\S*)", " ".join(job)) if self.elsewhere else []
         if any(not folder.startswith("/") for folder in folders):
             self.error(

@@ -17,6 +17,7 @@ from launch.commands import RESTARTED, Commands, Failed, carried_out, say
 from launch.options import commands, elsewhere, google, main, together
 from launch.revision import Revision, revision
 
+WORKER = "bash hallujax/launch/tpu/worker.sh"
 GONE = ("", "FAILED", "SUSPENDING", "SUSPENDED")  # preempted machines are suspended, and are not given back
 
 
@@ -90,16 +91,15 @@ def one_start(run: Commands, machines: Machines, options: argparse.Namespace, co
         archive = pathlib.Path("." if run.dry_run else folder) / "hallujax.tar"
         run.run(*code.archive(), f"--output={archive}")
         machines.copy(archive)
-    worker = "bash hallujax/launch/tpu/worker.sh"
     unpack = "rm -rf hallujax && mkdir hallujax && tar -xf hallujax.tar -C hallujax"
     for step in (
-        f"{unpack} && {worker} install",
+        f"{unpack} && {WORKER} install",
         options.setup,
-        f"{worker} start {code.name} {shlex.join(together(job))}",
+        f"{WORKER} start {code.name} {shlex.join(together(job))}",
     ):
         if step and (failed := machines.ssh(step)):
             return failed
-    return machines.ssh(f"{worker} watch")
+    return machines.ssh(f"{WORKER} watch")
 
 
 def launch() -> int:
@@ -117,13 +117,17 @@ def launch() -> int:
     run = commands(options)
     machines = Machines(run, options)
 
+    running = options.clean_up
+
     def work() -> int:
+        nonlocal running
         if options.clean_up:
             return 0
         code = revision(options.revision, options.with_changes)
         machines.ask()
         for restart in range(options.max_restarts + 1):
             machines.wait_for()
+            running = True
             ended = one_start(run, machines, options, code, job)
             if ended == 0:
                 return 0
@@ -134,6 +138,8 @@ def launch() -> int:
         return ended
 
     def clean_up() -> None:
+        if running:
+            machines.ssh(f"{WORKER} stop")  # with time to save, which the end of a machine leaves less of
         if options.clean_up or run.made:
             machines.delete()
 

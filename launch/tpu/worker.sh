@@ -1,5 +1,5 @@
 #!/bin/bash
-# On a TPU VM, by `python -m launch.tpu.queued`:  worker.sh install | start REVISION ARGUMENTS... | watch
+# On a TPU VM, by `python -m launch.tpu.queued`:  worker.sh install | start REVISION ARGUMENTS... | watch | stop
 # The job is a unit of systemd: it outlives the connection, and gets SIGTERM when the machine is taken away.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -15,8 +15,11 @@ install)
   [[ -d $environment ]] || python3 -m uv venv --quiet --python 3.11 "$environment"
   python3 -m uv pip install --quiet --python "$environment/bin/python" "${here}[video,tpu]"
   ;;
+stop)
+  sudo systemctl stop hallujax 2>/dev/null || true # there may be none
+  ;;
 start)
-  sudo systemctl stop hallujax 2>/dev/null || true # an earlier start, if another host ended first
+  bash "$0" stop # an earlier start, if another host ended first
   sudo systemctl reset-failed hallujax 2>/dev/null || true
   rm -f "$log"
   sudo systemd-run --quiet --unit=hallujax --remain-after-exit --uid="$(id -u)" --working-directory="$here" \

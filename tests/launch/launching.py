@@ -43,9 +43,10 @@ class StandIns:
         return [line for call in self.calls() if pattern in (line := " ".join(call["words"]))]
 
 
-def checkout(folder: pathlib.Path) -> pathlib.Path:
-    """A git repository of what the launchers copy: here, themselves."""
-    shutil.copytree(ROOT / "launch", folder / "launch", ignore=shutil.ignore_patterns("__pycache__"))
+def checkout(folder: pathlib.Path, *more: str) -> pathlib.Path:
+    """A git repository of what the launchers copy: themselves, and `more` folders."""
+    for name in ("launch", *more):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / ".gitignore").write_text("__pycache__\n")
     git = ["git", "-C", str(folder), "-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]

@@ -1,8 +1,10 @@
 """What the launchers do when commands fail, jobs end and people press Ctrl-C; the commands are stand-ins."""
 
 import re
+import shlex
 import signal
 import subprocess
+import sys
 
 import pytest
 from launching import StandIns, checkout, launched, start, wait_for
@@ -24,7 +26,7 @@ def folder(tmp_path_factory):
 
 def verbs(stand_ins, tool):
     """What was done, in order: the one word of each call that says it."""
-    words = r"create|list|scp|install|start|watch|delete|logs|get-credentials|get|build|push|apply"
+    words = r"create|list|scp|install|start|watch|stop|delete|logs|get-credentials|get|build|push|apply"
     return [re.search(rf"\b({words})\b", line.split("--command=")[-1])[1] for line in stand_ins.lines(f"{tool} ")]
 
 
@@ -33,7 +35,7 @@ def test_queued_waits_runs_and_deletes(folder, tmp_path):
     stand_ins = StandIns(tmp_path / "bin", [["list", states]])
     code, _, err = launched(folder, "tpu.queued", [*QUEUED, *JOB], stand_ins)
     assert code == 0, err
-    assert verbs(stand_ins, "gcloud") == ["create", *["list"] * 3, "scp", "install", "start", "watch", "delete"]
+    assert verbs(stand_ins, "gcloud") == ["create", *["list"] * 3, "scp", "install", "start", "watch", "stop", "delete"]
     assert err.count("PROVISIONING") == 1
 
 
@@ -41,7 +43,7 @@ def test_queued_quotes_twice(folder, tmp_path):
     """Once for the shell on the hosts, and not at all for gcloud: what arrives there are the words of the job."""
     stand_ins = StandIns(tmp_path / "bin", [["list", [{"out": "ACTIVE"}]]])
     launched(folder, "tpu.queued", [*QUEUED, *JOB], stand_ins)
-    remote = next(word for word in stand_ins.calls()[-3]["words"] if word.startswith("--command="))
+    remote = next(word for word in stand_ins.calls()[-4]["words"] if word.startswith("--command="))
     command = remote.removeprefix("--command=").replace("bash hallujax/launch/tpu/worker.sh", "printf '%s\\n'")
     words = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout.splitlines()
     assert words[0] == "start" and words[2:] == RUN
@@ -57,7 +59,7 @@ def test_queued_asks_for_new_machines_after_a_preemption(folder, tmp_path):
     assert verbs(stand_ins, "gcloud") == [
         *("create", "list", *run),
         *("list", "list", "delete", "create", "list", *run),
-        "delete",
+        *("stop", "delete"),
     ]
 
 
@@ -211,6 +213,7 @@ def test_flags_from_a_file(folder, tmp_path):
         (QUEUED, "comes after --"),
         ([*QUEUED, "--revision=nothing", *JOB], "nothing"),
         ([*QUEUED, "--", "train", "--workdir=runs"], "absolute path"),
+        ([*QUEUED, "--", "serve", "--workdir=/runs"], "serve does not"),
         ([*QUEUED, "--", "train", "--workdir", "gs://bucket/run"], "absolute path"),
     ],
 )
@@ -219,3 +222,17 @@ def test_what_is_wrong_is_one_line(folder, tmp_path, words, complaint):
     code, _, err = launched(folder, "tpu.queued", words, stand_ins)
     assert code == 2 and complaint in err and "Traceback" not in err
     assert not stand_ins.calls()
+
+
+def test_xpk_is_given_a_command_that_its_shell_can_stop(folder, tmp_path):
+    """XPK runs `(COMMAND) &` in bash and sends SIGTERM to the number it gets: that must be python, not a shell."""
+    stand_ins = StandIns(tmp_path / "bin")
+    words = ["--name=run", "--project=p", "--zone=z", "--cluster=c", "--image=i", "--tpu-type=v6e-16", "--poll=0.01"]
+    launched(folder, "tpu.xpk", [*words, "--detach", *JOB], stand_ins)
+    (create,) = (call["words"] for call in stand_ins.calls() if call["words"][:3] == ["xpk", "workload", "create"])
+    command = next(word for word in create if word.startswith("--command=")).removeprefix("--command=")
+    assert command.startswith("exec hallujax ")
+    python = f"{shlex.quote(sys.executable)} -c 'import os; print(os.getpid())'"
+    wrapped = f"({command.replace('hallujax', python, 1)}) & echo $!; wait"
+    numbers = subprocess.run(["bash", "-c", wrapped], capture_output=True, text=True, check=True).stdout.split()
+    assert len(numbers) == 2 and numbers[0] == numbers[1]

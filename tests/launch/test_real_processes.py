@@ -3,25 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 
 import pytest
-from launching import HERE, ROOT, wait_for
+from launching import HERE, ROOT, checkout, start, wait_for
 
 CONFIG = "--config=tests/data/one_stage_config.py:mocap_rgbd,cross_subject"
-
-
-def launch(form, *words, path="", cache):
-    environment = {"PATH": f"{path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(
-        [sys.executable, "-m", f"launch.{form}", *words],
-        cwd=ROOT,
-        env=os.environ | environment | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def trained(workdir):
@@ -33,7 +20,7 @@ def trained(workdir):
 def test_two_processes_on_this_machine(tiny, tmp_path):
     workdir = tmp_path / "run"
     job = ["train", CONFIG, f"--config.data.directory={tiny.parent}", f"--workdir={workdir}"]
-    process = launch("local", "--processes=2", "--cpu-devices=2", "--", *job, cache=tmp_path / "xla")
+    process = start(ROOT, "local", ["--processes=2", "--cpu-devices=2", "--", *job], PYTHONPATH=str(ROOT))
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, out + err
     assert len(trained(workdir)["devices"]) == 4
@@ -56,9 +43,9 @@ def test_slurm_stops_requeues_and_finishes_the_job(tiny, tmp_path):
     words = ["--name=run", f"--folder={folder}", "--gpus-per-node=2", "--poll=0.2", f"--python={sys.executable}"]
     job = ["train", CONFIG, f"--config.data.directory={tiny.parent}", f"--workdir={workdir}"]
     more = ["--config.training.epochs=20.0", "--config.checkpoint_every=5", "--config.log_every=1"]
-    process = launch(
-        "gpu.slurm", *words, "--with-changes", "--", *job, *more, path=str(cluster), cache=tmp_path / "xla"
-    )
+    folder_of_code = checkout(tmp_path / "checkout", "hallujax", "configs", "data_prep", "tests")
+    environment = {"PATH": f"{cluster}:{os.environ['PATH']}", "JAX_PLATFORMS": "cpu"}
+    process = start(folder_of_code, "gpu.slurm", [*words, "--", *job, *more], **environment)
     metrics = workdir / "depth" / "metrics.jsonl"
     wait_for(lambda: process.poll() is not None or lines(metrics) > 6, 300)
     state = json.loads((cluster / "job.json").read_text())
