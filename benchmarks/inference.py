@@ -11,9 +11,7 @@ median over blocks is reported with its extremes. Rows are appended to benchmark
 """
 
 import argparse
-import datetime
 import importlib.util
-import os
 import statistics
 import sys
 import time
@@ -23,7 +21,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from peers_torch import torch_clip_classifier
-from recording import machine, measure, versions, write
+from recording import measure, spread, stamp, write
 
 from hallujax.data.transforms import NORMALIZATIONS, TransformOptions
 from hallujax.deploy.system import FUSED, Member, RgbSystem, TrainedSystem
@@ -123,21 +121,12 @@ def main() -> None:
         apart = max(np.abs(found - first[args.arms[0]]).max() for found in first.values())
         if apart > 1e-4:
             sys.exit(f"the arms disagree by {apart:.2g} on a probability at batch {batch}; nothing more was timed")
-        load = os.getloadavg()[0]
         for name, ms in measure(arms, args.blocks, args.steps).items():
             rows.append(
-                {
-                    "date": datetime.date.today().isoformat(),
-                    "machine": machine(),
-                    "load_before": f"{load:.1f}",
-                    "load_after": f"{os.getloadavg()[0]:.1f}",
-                    "versions": versions(PACKAGES),
-                    "command": "python benchmarks/inference.py " + " ".join(sys.argv[1:]),
-                    "batch": batch,
-                    "arm": name,
-                    "median_ms": f"{statistics.median(ms):.2f}",
-                    "min_ms": f"{min(ms):.2f}",
-                    "max_ms": f"{max(ms):.2f}",
+                stamp(PACKAGES)
+                | {"batch": str(batch), "arm": name}
+                | spread(ms)
+                | {
                     "clips_per_s": f"{1e3 * batch / statistics.median(ms):.2f}",
                     "setup_and_first_s": f"{setup[name]:.1f}",
                     "largest_probability_difference": f"{apart:.2g}",

@@ -13,6 +13,7 @@ _TEMPLATES = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_
 _TEMPLATES.globals |= {
     "accuracies": results.accuracies,
     "benchmark": results.benchmark,
+    "figure": results.figure,
     "other_results": results.others,
     "source": python_source.source,
     "file": python_source.file,

@@ -36,8 +36,13 @@ def accuracies(name: str, each_seed: bool = True) -> str:
 
 
 def benchmark(name: str, columns: str) -> str:
-    """Chosen columns of a CSV of timings as they are, a table for each machine and command; blanks part the columns."""
+    """Chosen columns of a CSV of timings as they are, a table for each machine and command; blanks part the columns.
+
+    A sentence instead, if there is no such file yet.
+    """
     chosen = columns.split()
+    if not (RESULTS / name).exists():
+        return f"*Not measured yet: no `benchmarks/results/{name}`.*"
     runs: dict[tuple[str, str, str], list[list[str]]] = {}
     for row in _read(name):
         run = row["command"], row["machine"], row["date"]
@@ -45,6 +50,12 @@ def benchmark(name: str, columns: str) -> str:
     return "\n\n".join(
         f"`{command}`, {machine}, {date}:\n\n{_table(chosen, rows)}" for (command, machine, date), rows in runs.items()
     )
+
+
+def figure(name: str, said: str) -> str:
+    """A picture that benchmarks/plots.py has drawn, nothing if it has not; `said` is for those who do not see it."""
+    drawn = pathlib.Path(__file__).parents[1] / "assets" / "performance" / f"{name}.svg"
+    return f"![{said}](assets/performance/{name}.svg)" if drawn.exists() else ""
 
 
 def others() -> str:
