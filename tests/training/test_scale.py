@@ -185,6 +185,15 @@ def test_what_a_configuration_may_not_ask_for():
             read_config(config)
 
 
+@pytest.mark.parametrize("name", ["admd", pytest.param("hallucination", marks=pytest.mark.slow)])
+def test_compiled_programs_on_eight_devices(name):
+    """All-reduces, gathers, donation, bytes a device; and the numbers of one device, however the state is cut."""
+    command = [sys.executable, HERE / "eight_devices.py", name]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("bytes a device") == 4
+
+
 def test_where_it_is_computed_is_not_part_of_what_is():
     """And runs from before there was a mesh are read."""
     experiment = read_config(get_config("nowhere"))
