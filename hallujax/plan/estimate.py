@@ -214,6 +214,10 @@ def _remedies(
     trace: Callable[[Stage, int], DeviceStep],
 ) -> list[str]:
     """Settings that would make a stage fit, each by itself."""
+
+    def fits(other: Stage) -> bool:
+        return _stage_plan(other, machine, model, None, share, trace(other, share)).fits
+
     found = []
     if share > 1:
         # Activations grow with the clips, gradients do not: two traces say how much of what.
@@ -224,12 +228,10 @@ def _remedies(
         if room > 0:
             found.append(f"batch_size={room * machine.count} ({room} clips a device)")
         parts = next((n for n in range(2, share + 1) if share % n == 0 and share // n <= room), None)
-        if stage.accumulate == 1 and parts:
+        if stage.accumulate == 1 and parts and fits(dataclasses.replace(stage, accumulate=parts)):
             found.append(f"accumulate={parts} (micro-batches of {share // parts} clips a device)")
-    if not stage.remat:
-        again = dataclasses.replace(stage, remat=True)
-        if _stage_plan(again, machine, model, None, share, trace(again, share)).fits:
-            found.append("remat=True")
+    if not stage.remat and fits(dataclasses.replace(stage, remat=True)):
+        found.append("remat=True")
     step = trace(stage, share)
     for cut in (2**n for n in range(1, 11)):
         if cut > model and machine.count % cut == 0 and _stage_plan(stage, machine, cut, None, share, step).fits:

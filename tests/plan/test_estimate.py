@@ -123,6 +123,8 @@ def test_accumulation_is_the_same_work_in_less_memory():
         plan(read_config(small(batch_size=32, accumulate=n)), machine, CLIP, only="rgb").stages[0] for n in (1, 4)
     )
     assert parts.flops == whole.flops and parts.temporaries < 0.6 * whole.temporaries
+    here = [plan(read_config(small(accumulate=n)), read_machine("cpu"), CLIP, only="rgb").stages[0] for n in (1, 4)]
+    assert here[0] == here[1]  # XLA:CPU computes the micro-batches beside each other
 
 
 def test_a_state_cut_over_devices():
