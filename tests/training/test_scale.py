@@ -3,7 +3,10 @@
 import dataclasses
 import functools
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.extend
