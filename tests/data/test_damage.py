@@ -7,8 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
-from damage import cut, flip_chunk, spoil
 from PIL import Image
+from spoiled import cut, flip_chunk, spoil
 
 from hallujax.cli import main
 from hallujax.data.pipeline import ClipLoader, training_batches

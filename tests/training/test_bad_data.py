@@ -26,7 +26,7 @@ from hallujax.training.stages import train
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests" / "data"))
-from damage import cut, spoil  # noqa: E402
+from spoiled import cut, spoil  # noqa: E402
 
 
 @pytest.fixture
