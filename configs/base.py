@@ -60,6 +60,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.data.evaluation_batch_size = 32  # clips
     config.data.threads = 1  # that read ahead
     config.data.keep_decoded = True  # in memory, those that are read: 2.7 GB of `standard`, 29 GB of `full`
+    config.data.bad_records = "stop"  # training: at a damaged record stop, or skip its clip (0.1 % of them at most)
 
     config.transforms = ConfigDict()
     config.transforms.flip = 0.5  # probability of a horizontal flip, one draw a clip
@@ -106,6 +107,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.training.batch_size = 16  # clips, over all devices
     config.training.evaluations = 10  # on validation data, over the stage
     config.training.select = "best"  # or last
+    config.training.skipped_steps = 10  # in a row, since they were not finite; with one more the stage stops
 
     if preset == "authors_code":
         config.transforms.shift = 0

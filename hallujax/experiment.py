@@ -35,6 +35,7 @@ class DataOptions:
       keep_decoded: keep every decoded frame in memory, to decode it once instead of once an epoch.
       labelled: share of the training clips whose label is known; see `data.labels.training_labels`.
       label_noise: share of these that have the label of another class.
+      bad_records: `stop` at a damaged one in training, or `skip` its clip; see `data.pipeline.ClipLoader`.
     """
 
     directory: str
@@ -48,6 +49,7 @@ class DataOptions:
     keep_decoded: bool
     labelled: float = 1.0
     label_noise: float = 0.0
+    bad_records: str = "stop"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,7 @@ class Stage:
       batch_size: clips, over all devices.
       evaluations: how many times the stage is validated, its end included.
       select: `best` validation score (ties: the later), or `last`.
+      skipped_steps: that may follow each other, before a stage whose numbers are not finite is stopped.
     """
 
     name: str
@@ -94,6 +97,7 @@ class Stage:
     select: str
     models: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     unlabelled: bool = False
+    skipped_steps: int = 10
 
     def steps(self, clips: int) -> int:
         """Updates in the whole stage, for a split of so many clips."""
@@ -187,10 +191,17 @@ class Experiment:
         return zlib.crc32(f"{self.seed}/{name}".encode()) >> 1
 
     def identity(self, name: str) -> dict[str, Any]:
-        """All that decides a stage's result, as plain JSON; the place of the data and logging are not part of it."""
+        """All that decides a stage's result, as plain JSON.
+
+        The place of the data and logging are not part of it, nor is what becomes of a run that met bad records or
+        numbers: a run that was stopped by them may go on with another answer.
+        """
         data = _without_defaults(self.data)
-        for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded"):
-            del data[key]
+        for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded", "bad_records"):
+            data.pop(key, None)
+        stages = {n: _without_defaults(self.stages[n]) for n in sorted(self.ancestors(name))}
+        for stage in stages.values():
+            stage.pop("skipped_steps", None)
         return json.loads(
             json.dumps(
                 {
@@ -198,7 +209,7 @@ class Experiment:
                     "data": data,
                     "transforms": dataclasses.asdict(self.transforms),
                     "imagenet_weights": self.imagenet_weights,
-                    "stages": {n: _without_defaults(self.stages[n]) for n in sorted(self.ancestors(name))},
+                    "stages": stages,
                 }
             )
         )
@@ -302,6 +313,8 @@ def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
     for key in ("epochs", "batch_size", "evaluations"):
         if getattr(stage, key) <= 0:
             raise UsageError(f"{where}.{key} is {getattr(stage, key)}; it must be positive")
+    if stage.skipped_steps < 0:
+        raise UsageError(f"{where}.skipped_steps is {stage.skipped_steps}; 0 stops at the first")
     return stage
 
 
