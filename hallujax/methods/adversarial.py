@@ -80,7 +80,11 @@ def admd(
         teacher: stream,
         "hallucination": stream,
         "discriminator": Discriminator(
-            stream.num_classes, task=task, batch_norm=discriminator_batch_norm, classify_set=classify_set
+            stream.num_classes,
+            task=task,
+            batch_norm=discriminator_batch_norm,
+            classify_set=classify_set,
+            ghost_batch=stream.ghost_batch,
         ),
     }
     if predict_from == "teacher":

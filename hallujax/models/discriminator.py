@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import Array
 
 from hallujax.errors import UsageError
-from hallujax.models.layers import BatchNorm
+from hallujax.models.layers import BatchNorm, ghost_groups
 
 xavier = nn.initializers.xavier_uniform()
 he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")  # slim's
@@ -27,6 +27,7 @@ class Discriminator(nn.Module):
         depend on the neighbours. The code never stops using batch statistics; here evaluation uses the running ones.
       negative_slope: of the leaky ReLU.
       classify_set: one decision a clip, from the frames' features side by side, instead of one a frame.
+      ghost_batch: clips that batch norm normalises together in training, 0 for the whole batch.
 
     Raises UsageError for an unknown task, or batch norm with the object task, which has none.
     """
@@ -36,6 +37,7 @@ class Discriminator(nn.Module):
     batch_norm: bool = False
     negative_slope: float = 0.2
     classify_set: bool = False
+    ghost_batch: int = 0
 
     @nn.compact
     def __call__(self, features: Array, position: Array | None = None, train: bool = False) -> Array:
@@ -56,11 +58,13 @@ class Discriminator(nn.Module):
         return self._action(x, train) if self.task == "action" else self._object(x)
 
     def _action(self, x: Array, train: bool) -> Array:
+        groups = ghost_groups(x.shape[0], self.ghost_batch) if train else 1
+
         def dense(x, width, name):
             if not self.batch_norm:
                 return nn.Dense(width, kernel_init=xavier, name=name)(x)
             x = nn.Dense(width, use_bias=False, kernel_init=he, name=name)(x)
-            x = BatchNorm(train, momentum=0.997, name=f"{name}_bn")(x)
+            x = BatchNorm(train, momentum=0.997, groups=groups, name=f"{name}_bn")(x)
             return nn.leaky_relu(x, self.negative_slope)
 
         x = nn.leaky_relu(dense(x, 256, "fc1"), self.negative_slope)

@@ -27,11 +27,13 @@ from hallujax.training.optimizer import build_optimizers
 from hallujax.training.recorder import Recorder
 from hallujax.training.sharding import (
     check_batch_size,
+    gather,
     lay_out,
     make_mesh,
     own_part,
     replicated,
     split_over_data,
+    state_sharding,
     to_devices,
 )
 from hallujax.training.start import build_method, starting_networks
@@ -55,7 +57,7 @@ def train_stage(
       Stopped: after SIGINT or SIGTERM, with everything saved.
       HallujaxError: if a loss is not finite, a checkpoint cannot be written, or bad settings or data are met.
     """
-    mesh = make_mesh()
+    mesh = make_mesh(experiment.mesh)
     method = build_method(stage, len(dataset.classes))
     evaluator_of = evaluators(method, dataset, experiment.data, experiment.transforms, mesh)
     loader = ClipLoader(
@@ -88,10 +90,11 @@ def train_stage(
     for line in taken_over:
         console.say(f"  {line}")
     state = initial_state(params, batch_stats, method.players, optimizers)
+    placement = state_sharding(mesh, state)
     recorder = Recorder(
         directory,
         stage,
-        lay_out(state, replicated(mesh)),
+        lay_out(state, placement),
         fingerprint=dataset.fingerprint,
         clips_of=clips_of,
         say=lambda line: console.say(f"  {line}"),
@@ -109,10 +112,13 @@ def train_stage(
             optimizers=optimizers,
             rounds=rounds,
             prepare=functools.partial(prepare_training, options=experiment.transforms, mirror=mirror),
+            accumulate=stage.accumulate,
+            ghost_batch=stage.ghost_batch,
+            gather=functools.partial(gather, mesh=mesh),
         ),
         donate_argnames="state",
-        in_shardings=(replicated(mesh), split_over_data(mesh), replicated(mesh), replicated(mesh)),
-        out_shardings=replicated(mesh),
+        in_shardings=(placement, split_over_data(mesh), replicated(mesh), replicated(mesh)),
+        out_shardings=(placement, replicated(mesh)),
     )
     batches = training_batches(
         loader,
