@@ -122,7 +122,7 @@ def train_stage(
         batch = next(batches)
         recorder.waited(time.monotonic() - asked)
         while loader.noticed:
-            console.say(f"  {loader.noticed.popleft()}")
+            processes.say_of_own(console.say, f"  {loader.noticed.popleft()}")
         batch = to_devices(batch, split_over_data(mesh))
         scale = jnp.float32(recorder.plateau.learning_rate_scale)
         recorder.stepped(*step_function(recorder.state, batch, scale, key))

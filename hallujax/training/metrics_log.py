@@ -69,6 +69,9 @@ class NoLog:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing: the first process has the same numbers."""
 
+    def note(self, step: int, **facts: Any) -> None:
+        """Nothing."""
+
     def close(self) -> None:
         """Nothing."""
 
