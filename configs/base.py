@@ -64,6 +64,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.data.evaluation_batch_size = 32  # clips
     config.data.threads = 1  # that read ahead
     config.data.keep_decoded = True  # in memory, those that are read: 2.7 GB of `standard`, 29 GB of `full`
+    config.data.bad_records = "stop"  # training: at a damaged record stop, or skip its clip (0.1 % of them at most)
 
     config.transforms = ConfigDict()
     config.transforms.flip = 0.5  # probability of a horizontal flip, one draw a clip
@@ -110,6 +111,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.training.batch_size = 16  # clips, over all devices
     config.training.evaluations = 10  # on validation data, over the stage
     config.training.select = "best"  # or last
+    config.training.skipped_steps = 10  # in a row, since they were not finite; with one more the stage stops
     config.training.ghost_batch = 0  # clips that batch norm normalises together; 0 for the whole batch
     config.training.accumulate = 1  # micro-batches that a batch is computed in, one after the other
     config.training.remat = False  # compute units again for the gradients: less memory, more time

@@ -36,6 +36,7 @@ class DataOptions:
       keep_decoded: keep every decoded frame in memory, to decode it once instead of once an epoch.
       labelled: share of the training clips whose label is known; see `data.labels.training_labels`.
       label_noise: share of these that have the label of another class.
+      bad_records: `stop` at a damaged one in training, or `skip` its clip; see `data.pipeline.ClipLoader`.
     """
 
     directory: str
@@ -49,6 +50,7 @@ class DataOptions:
     keep_decoded: bool
     labelled: float = 1.0
     label_noise: float = 0.0
+    bad_records: str = "stop"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ class Stage:
       batch_size: clips, over all devices.
       evaluations: how many times the stage is validated, its end included.
       select: `best` validation score (ties: the later), or `last`.
+      skipped_steps: that may follow each other, before a stage whose numbers are not finite is stopped.
       ghost_batch: clips that batch norm normalises together in training; 0 for the whole batch, or micro-batch.
       accumulate: micro-batches that a batch is computed in, one after the other. See `training.step.train_step`.
       remat: compute the streams' units again for the gradients, rather than keep what is in them.
@@ -98,6 +101,7 @@ class Stage:
     select: str
     models: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     unlabelled: bool = False
+    skipped_steps: int = 10
     ghost_batch: int = 0
     accumulate: int = 1
     remat: bool = False
@@ -197,11 +201,16 @@ class Experiment:
     def identity(self, name: str) -> dict[str, Any]:
         """All that decides a stage's result, as plain JSON.
 
-        Where the data are, where and how it is computed, and logging are not part of it.
+        Where the data are, where and how it is computed, and logging are not part of it, nor is what becomes of a run
+        that met bad records or numbers: a run that was stopped by them may go on with another answer.
         """
         data = _without_defaults(self.data)
-        for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded"):
-            del data[key]
+        for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded", "bad_records"):
+            data.pop(key, None)
+        stages = {n: _without_defaults(self.stages[n]) for n in sorted(self.ancestors(name))}
+        for stage in stages.values():
+            for key in ("remat", "skipped_steps"):
+                stage.pop(key, None)
         return json.loads(
             json.dumps(
                 {
@@ -209,10 +218,7 @@ class Experiment:
                     "data": data,
                     "transforms": dataclasses.asdict(self.transforms),
                     "imagenet_weights": self.imagenet_weights,
-                    "stages": {
-                        n: {k: v for k, v in _without_defaults(self.stages[n]).items() if k != "remat"}
-                        for n in sorted(self.ancestors(name))
-                    },
+                    "stages": stages,
                 }
             )
         )
@@ -322,6 +328,8 @@ def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
     for key in ("epochs", "batch_size", "evaluations", "accumulate"):
         if getattr(stage, key) <= 0:
             raise UsageError(f"{where}.{key} is {getattr(stage, key)}; it must be positive")
+    if stage.skipped_steps < 0:
+        raise UsageError(f"{where}.skipped_steps is {stage.skipped_steps}; 0 stops at the first")
     if stage.ghost_batch < 0:
         raise UsageError(f"{where}.ghost_batch is {stage.ghost_batch}; 0 is for the whole batch")
     parts = stage.accumulate * (stage.ghost_batch or 1)

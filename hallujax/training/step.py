@@ -54,7 +54,9 @@ def train_step(
 
     Returns:
       The next state, and metrics: `PLAYER/TERM` unweighted means over the batch, `loss/PLAYER`,
-      `gradient_norm/NETWORK`, `train/accuracy`.
+      `gradient_norm/NETWORK`, `train/accuracy`, `skipped` and `bad_clips`. A step in which a loss, a gradient's norm,
+      an updated statistic or an updated parameter is not finite changes nothing but `state.step`, and its `skipped` is
+      1; `bad_clips` counts the clips that the mask takes out.
     """
     augment_key, corrupt_key = jax.random.split(key)
     batch = prepare(batch, augment_key)
@@ -97,7 +99,19 @@ def train_step(
         metrics |= {f"gradient_norm/{n}": optax.tree.norm(gradients[n]) for n in players}
         metrics |= {"train/accuracy": accuracy}
 
-    return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+    # Moments are means of gradients whose norm is finite, so they need no look of their own.
+    decisive = {name: value for name, value in metrics.items() if name.startswith(("loss/", "gradient_norm/"))}
+    moved = {name: (params[name], batch_stats[name]) for name in method.players}
+    finite = all_finite((decisive, moved))
+    metrics |= {"skipped": 1 - finite.astype(jnp.int32), "bad_clips": batch["mask"].size - jnp.sum(batch["mask"])}
+    new = TrainState(state.step, params, batch_stats, opt_state)
+    kept = jax.tree.map(lambda now, before: jnp.where(finite, now, before), new, state)
+    return kept.replace(step=state.step + 1), metrics
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether no number of a tree is infinite or not a number; bool scalar."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def micro_batches(batch: Batch, parts: int, ghost_batch: int = 0) -> Batch:
