@@ -172,8 +172,9 @@ def training_batches(
         raise UsageError(f"batch_size {batch_size} is larger than the {len(rows)} training clips")
     if position % batch_size:
         raise UsageError(f"position {position} lies within a batch of {batch_size}")
+    samples = _samples(rows, seed)
     batches = (
-        _samples(rows, seed)[process_index::process_count]
+        samples[process_index::process_count]
         .batch(batch_size // process_count)
         .map(lambda pair: loader(*pair))
         .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hallujax import sealed
 from hallujax.errors import DamagedRecordError, DataError
@@ -200,7 +200,11 @@ class PreparedDataset:
             if not np.isfinite(out).all():
                 raise ValueError("it holds numbers that are not finite")
         else:
-            with Image.open(io.BytesIO(feature[modality].bytes_list.value[0])) as picture:
+            try:
+                picture = Image.open(io.BytesIO(feature[modality].bytes_list.value[0]))
+            except UnidentifiedImageError:
+                raise ValueError("it is no picture") from None  # Pillow's own text tells an address in memory
+            with picture:
                 height, width = out.shape[:2]
                 if picture.size != (width, height):  # before anything of that size is made in memory
                     raise ValueError(f"it is {picture.size[0]}x{picture.size[1]}, not {width}x{height}")

@@ -72,7 +72,8 @@ def train_stage(
 
     directory = workdir / stage.name
     directory.mkdir(parents=True, exist_ok=True)
-    example = loader(np.zeros(1, np.int64), splits["train"][:1])
+    first = splits["train"][: stage.batch_size]  # more than one: with `skip` it may be the first that is damaged
+    example = {name: value[:1] for name, value in loader(np.arange(len(first)), first).items()}
     params, batch_stats, taken_over = starting_networks(experiment, stage, method, example, workdir)
     for line in taken_over:
         console.say(f"  {line}")

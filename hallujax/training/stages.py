@@ -1,11 +1,14 @@
 """The stage graph: trains what a target needs, skips what is done, continues what is half done."""
 
 import dataclasses
+import datetime
 import json
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
@@ -17,7 +20,7 @@ from hallujax.console import Console
 from hallujax.data.cameras import with_camera
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
-from hallujax.errors import UsageError
+from hallujax.errors import CheckpointError, UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage, System
 from hallujax.methods import Method
 from hallujax.training.loop import Splits, train_stage, training_rows
@@ -88,7 +91,7 @@ def train(
                     imagenet_weights(experiment, stage, network, methods[stage.name])
     for stage in stages:
         _claim(experiment, stage, dataset, workdir)
-    sealed.write(workdir / "run.json", describe_run(experiment, dataset))
+    sealed.write(workdir / "run.json", describe_run(experiment, dataset) | {"starts": _starts(workdir / "run.json")})
     if console is None:
         total, done = work_left(experiment, workdir, dataset, splits)
         with Console(total, done=done) as console:
@@ -147,9 +150,11 @@ def _claim(experiment: Experiment, stage: Stage, dataset: PreparedDataset, workd
 
 
 def describe_run(experiment: Experiment, dataset: PreparedDataset) -> dict[str, Any]:
-    """What made a run: configuration, revision, versions, devices, dataset."""
+    """What made a run: command, configuration, seeds, dataset, revision, versions, devices."""
     return {
+        "command": _command(),
         "config": json.loads(json.dumps(dataclasses.asdict(experiment))),
+        "seeds": {"experiment": experiment.seed, **{name: experiment.stage_seed(name) for name in experiment.stages}},
         "dataset": {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
@@ -162,8 +167,32 @@ def describe_run(experiment: Experiment, dataset: PreparedDataset) -> dict[str, 
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],
+        "device_kinds": sorted({device.device_kind for device in jax.devices()}),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "cores": os.cpu_count(),
     }
+
+
+def _starts(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The starts that a `run.json` tells of, and this one: a run may be continued by other code on other devices."""
+    try:
+        before = list(sealed.read(path, "")["starts"])
+    except (OSError, CheckpointError, KeyError, TypeError):
+        before = []  # the first start, or of before they were told of; the rest of run.json is written anew anyway
+    this = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": _command(),
+        "revision": _revision(),
+        "jax": metadata.version("jax"),
+        "devices": f"{len(jax.devices())} {jax.devices()[0].device_kind}",
+    }
+    return [*before, this]
+
+
+def _command() -> str:
+    """The command line of this process."""
+    program = pathlib.Path(sys.argv[0])
+    return shlex.join(["hallujax" if program.name == "__main__.py" else program.name, *sys.argv[1:]])
 
 
 def _revision() -> str:
@@ -171,6 +200,9 @@ def _revision() -> str:
     try:
         root = pathlib.Path(__file__).parents[2]
         run = {"cwd": root, "capture_output": True, "text": True, "timeout": 10, "check": True}
+        top = subprocess.run(["git", "rev-parse", "--show-toplevel"], **run).stdout.strip()
+        if pathlib.Path(top).resolve() != root.resolve():
+            return "unknown"  # installed somewhere inside a checkout of something else
         revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **run).stdout.strip()
         changes = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **run).stdout.strip()
     except (OSError, subprocess.SubprocessError):
