@@ -129,10 +129,12 @@ def numbered(names: list[str]) -> dict[int, str]:
 
 
 def _open(path: pathlib.Path) -> Image.Image:
-    """A decoded picture."""
+    """A decoded picture, its checksums compared where the format has any (PNG), which decoding alone does not."""
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path.name}: empty file")
+        with Image.open(path) as image:
+            image.verify()
         with Image.open(path) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise DataError(f"{path.name}: {image.width}x{image.height} pixels")

@@ -66,12 +66,14 @@ class PreparedDataset:
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{directory}: dataset.json or clips.npy is damaged ({error}): {_PREPARE} again") from error
         try:
+            if not sealed.is_whole(info):
+                raise DataError(f"{directory}/dataset.json is damaged: it is not what was written; {_PREPARE} again")
             _check_index(directory, info, index)
             stamps = _stamps(directory, info)
             sources = {name: _open_shards(directory, name, entry) for name, entry in info["modalities"].items()}
             dataset = cls(directory, info, index, sources)
             dataset._stamps = stamps
-            _check_digests(directory, info, stamps)
+            _check_fingerprint(directory, info, stamps)
             return dataset
         except KeyError as error:
             raise DataError(f"{directory}/dataset.json lacks {error}: {_PREPARE} again") from error
@@ -275,10 +277,8 @@ def _stamps(directory: pathlib.Path, info: dict) -> dict[pathlib.Path, _Stamp]:
     return stamps
 
 
-def _check_digests(directory: pathlib.Path, info: dict, stamps: dict[pathlib.Path, _Stamp]) -> None:
-    """That index and description are those that were written: a flipped bit may make a valid label of another."""
-    if not sealed.is_whole(info):
-        raise DataError(f"{directory}/dataset.json is damaged: it is not what was written; {_PREPARE} again")
+def _check_fingerprint(directory: pathlib.Path, info: dict, stamps: dict[pathlib.Path, _Stamp]) -> None:
+    """That the index is the one that was written: a flipped bit may make a valid label of another."""
     if fingerprint(info, stamps[directory / "clips.npy"].sha256) != info["fingerprint"]:
         raise DataError(f"{directory}: clips.npy is not the index that dataset.json was written with; {_PREPARE} again")
 

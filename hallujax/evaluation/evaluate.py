@@ -64,7 +64,7 @@ class Predictions:
         except FileNotFoundError:
             raise
         except Exception as error:  # zipfile and NumPy's reader raise many kinds for a damaged file
-            raise CheckpointError(f"{path} cannot be read: it is damaged ({error}); {remedy}") from error
+            raise CheckpointError(f"{path} is damaged ({error}); {remedy}") from error
         if seal is not None and not np.array_equal(seal, found._seal(path)):
             raise CheckpointError(f"{path} is damaged: it is not what was written there; {remedy}")
         return found

@@ -49,7 +49,11 @@ def read_settings(workdir: pathlib.Path) -> dict[str, Any]:
     Raises:
       CheckpointError: if run.json is damaged.
     """
-    return sealed.read(workdir / "run.json", "the command that trained it writes it again, and keeps what is finished")
+    remedy = "the command that trained it writes it again, and keeps what is finished"
+    found = sealed.read(workdir / "run.json", remedy)
+    if "config" not in found:
+        raise CheckpointError(f"{workdir / 'run.json'} is damaged: it holds no configuration; {remedy}")
+    return found
 
 
 def open_dataset(experiment: Experiment, data: pathlib.Path | None) -> PreparedDataset:
@@ -66,8 +70,10 @@ def restore(stage: pathlib.Path, dataset: PreparedDataset) -> dict[str, Any]:
     """
     if not is_done(stage):
         raise CheckpointError(f"{stage} is not finished; the command that started it continues it")
-    made_from = sealed.read(stage / "config.json", f"remove the folder {stage} to train that stage again")
-    trained_on = made_from["dataset_fingerprint"]
+    remedy = f"remove the folder {stage} to train that stage again"
+    trained_on = sealed.read(stage / "config.json", remedy).get("dataset_fingerprint")
+    if trained_on is None:
+        raise CheckpointError(f"{stage / 'config.json'} is damaged: it names no dataset; {remedy}")
     if trained_on != dataset.fingerprint:
         raise DataError(
             f"{stage.name} was trained on another {dataset.name} ({trained_on[:12]}) than the one in "

@@ -306,7 +306,7 @@ def _read_predictions(path: pathlib.Path, where: str, problems: list[str]) -> Pr
     try:
         found = Predictions.load(path)
     except CheckpointError as error:
-        problems.append(f"{where}: {error}")
+        problems.append(f"{where}: {path.name} cannot be read ({error})")
         return None
     if not (found.logits.ndim == 2 and len(found.clip) == len(found.label) == len(found.logits) > 0):
         shapes = f"clip {found.clip.shape}, label {found.label.shape}, logits {found.logits.shape}"

@@ -21,7 +21,7 @@ from hallujax.console import Console
 from hallujax.data.cameras import with_camera
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
-from hallujax.errors import UsageError
+from hallujax.errors import CheckpointError, UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage, System
 from hallujax.methods import Method
 from hallujax.training import processes
@@ -98,14 +98,13 @@ def train(
             for network, (source, _) in stage.init_from.items():
                 if source == IMAGENET:
                     imagenet_weights(experiment, stage, network, methods[stage.name])
+    run = workdir / "run.json"
     if processes.is_first():
         for stage in stages:
             _claim(experiment, stage, dataset, workdir)
-        sealed.write(
-            workdir / "run.json", describe_run(experiment, dataset) | {"starts": _starts(workdir / "run.json")}
-        )
+        sealed.write(run, describe_run(experiment, dataset) | {"starts": _starts(run)})
     processes.wait("the workdir is claimed")
-    _check_shared(workdir / "run.json")
+    _check_shared(run)
     if console is None:
         total, done = work_left(experiment, workdir, dataset, splits)
         with Console(total, done=done) as console:
@@ -210,8 +209,8 @@ def describe_run(experiment: Experiment, dataset: PreparedDataset) -> dict[str, 
 def _starts(path: pathlib.Path) -> list[dict[str, Any]]:
     """The starts that a `run.json` tells of, and this one: a run may be continued by other code on other devices."""
     try:
-        before = list(json.loads(path.read_text())["starts"])
-    except (OSError, ValueError, KeyError, TypeError):
+        before = list(sealed.read(path, "")["starts"])
+    except (OSError, CheckpointError, KeyError, TypeError):
         before = []  # the first start, or of before they were told of; the rest of run.json is written anew anyway
     this = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

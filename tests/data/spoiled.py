@@ -1,12 +1,14 @@
 """Prepared datasets with chosen records spoiled: shards written again, counts and digests of dataset.json to match."""
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 
+import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from data_prep.writer import describe
+from hallujax import sealed
 from hallujax.data.records import PreparedDataset
 
 
@@ -20,7 +22,7 @@ def spoil(directory: pathlib.Path, modality: str, change: Mapping[tuple[int, int
     dataset = PreparedDataset.open(directory)
     first = dataset.index[f"{modality}_first"]
     wanted = {int(first[row]) + frame: edit for (row, frame), edit in change.items()}
-    info = json.loads((directory / "dataset.json").read_text())
+    info = sealed.read(directory / "dataset.json", "")
     number = 0
     for shard in info["modalities"][modality]["shards"]:
         path = directory / shard["file"]
@@ -39,7 +41,7 @@ def spoil(directory: pathlib.Path, modality: str, change: Mapping[tuple[int, int
         writer.close()
         shard["bytes"] = path.stat().st_size
         shard["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (directory / "dataset.json").write_text(json.dumps(info))
+    describe(directory, info, np.array(dataset.index))
 
 
 def cut(encoded: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import io
-import json
 import shutil
 import sys
 
@@ -122,9 +121,9 @@ def test_truncated_shard(copy):
 
 
 def test_shard_of_another_length(copy):
-    description = json.loads((copy / "dataset.json").read_text())
+    description = sealed.read(copy / "dataset.json", "")
     description["modalities"]["joints"]["records"] += 1
-    (copy / "dataset.json").write_text(json.dumps(description))
+    sealed.write(copy / "dataset.json", description)
     with pytest.raises(DataError, match=r"joints: 240 records, dataset\.json says 241"):
         PreparedDataset.open(copy)
 

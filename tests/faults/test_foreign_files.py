@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from damage import tally
+from harm import tally
 from raw_files import moving_square, write_pictures, write_video
 from raw_ntu import body_points, skeleton_text
 from resnet_tensors import STAGE_SIZES, slim, torchvision, values

@@ -125,14 +125,12 @@ def test_a_checkpoint_knows_its_dataset(one, copy, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(one, tmp_path / "run", _Once("rgb 4/6", stop))
-    spoil(copy, "depth", {(0, 0): lambda encoded: encoded})
-    info = json.loads((copy / "dataset.json").read_text())
-    (copy / "dataset.json").write_text(json.dumps(info | {"fingerprint": "f" * 64}))
-    with pytest.raises(UsageError, match=r"was made with dataset_fingerprint='\w+', now it is 'f+': use another"):
+    spoil(copy, "depth", {(0, 0): lambda encoded: encoded + b" "})
+    with pytest.raises(UsageError, match=r"was made with dataset_fingerprint='\w+', now it is '\w+': use another"):
         train(one, tmp_path / "run", Console())
     (tmp_path / "run" / "rgb" / "config.json").unlink()
     with pytest.raises(
-        UsageError, match=r"fingerprint [0-9a-f]{12}, now it is f{12}: put that dataset back, use another"
+        UsageError, match=r"fingerprint [0-9a-f]{12}, now it is [0-9a-f]{12}: put that dataset back, use another"
     ):
         train(one, tmp_path / "run", Console())
 
