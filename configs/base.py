@@ -48,6 +48,10 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.log_every = 10  # updates between two lines of metrics.jsonl
     config.checkpoint_every = 200  # updates between two checkpoints
 
+    config.mesh = ConfigDict()
+    config.mesh.data = 0  # copies of the training state; 0 for as many as the devices allow
+    config.mesh.model = 1  # devices that share a copy, each with a part of every large array
+
     config.data = ConfigDict()
     config.data.directory = "data/standard"  # holds the prepared datasets, a folder each
     config.data.dataset = dataset
@@ -60,6 +64,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.data.evaluation_batch_size = 32  # clips
     config.data.threads = 1  # that read ahead
     config.data.keep_decoded = True  # in memory, those that are read: 2.7 GB of `standard`, 29 GB of `full`
+    config.data.bad_records = "stop"  # training: at a damaged record stop, or skip its clip (0.1 % of them at most)
 
     config.transforms = ConfigDict()
     config.transforms.flip = 0.5  # probability of a horizontal flip, one draw a clip
@@ -106,6 +111,10 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.training.batch_size = 16  # clips, over all devices
     config.training.evaluations = 10  # on validation data, over the stage
     config.training.select = "best"  # or last
+    config.training.skipped_steps = 10  # in a row, since they were not finite; with one more the stage stops
+    config.training.ghost_batch = 0  # clips that batch norm normalises together; 0 for the whole batch
+    config.training.accumulate = 1  # micro-batches that a batch is computed in, one after the other
+    config.training.remat = False  # compute units again for the gradients: less memory, more time
 
     if preset == "authors_code":
         config.transforms.shift = 0

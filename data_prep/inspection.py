@@ -9,8 +9,10 @@ import numpy as np
 
 from data_prep.contact_sheet import contact_sheet
 from data_prep.convert import SUMMARY
+from hallujax.console import Console
 from hallujax.data.protocols import PROTOCOLS, split
 from hallujax.data.records import PreparedDataset
+from hallujax.data.verification import damaged_records
 from hallujax.errors import DataError
 
 _LOOKED_AT = 64  # clips, evenly over the dataset, three frames of each
@@ -21,12 +23,16 @@ _NAMED = 3  # protocols, of those that have the same thing wrong
 _FLAT = 2.0  # grey levels, standard deviation of a frame with nothing on it
 
 
-def inspect(directory: pathlib.Path, sheet: pathlib.Path | None = None) -> None:
+def inspect(directory: pathlib.Path, sheet: pathlib.Path | None = None, *, verify: bool = False) -> bool:
     """Prints counts, depth range and findings of the dataset in `directory`, and writes its contact sheet.
 
     Args:
       directory: of a dataset, or one that holds datasets.
       sheet: of the contact sheet; `contact_sheet.png` in the dataset if None.
+      verify: read every record and every byte first; of a dataset in which some are damaged only these are printed.
+
+    Returns:
+      Whether nothing damaged was met.
 
     Raises:
       DataError: no dataset, or a damaged one.
@@ -34,13 +40,26 @@ def inspect(directory: pathlib.Path, sheet: pathlib.Path | None = None) -> None:
     found = [directory] if (directory / "dataset.json").exists() else sorted(directory.glob("*/dataset.json"))
     if not found:
         raise DataError(f"no prepared dataset in {directory}: run `hallujax prepare`")
+    whole = True
     for path in found:
         folder = path if path.is_dir() else path.parent
         dataset = PreparedDataset.open(folder)
+        if verify and (damage := _verify(dataset)):
+            whole = False
+            print("\n".join([f"{dataset.name}: {len(damage)} things are damaged", *damage]))
+            continue
         for line in describe(dataset):
             print(line)
         zoom = max(1, 96 // dataset.frame_size[0])
         print(f"contact sheet: {contact_sheet(folder, sheet or folder / 'contact_sheet.png', frames=6, zoom=zoom)}")
+    return whole
+
+
+def _verify(dataset: PreparedDataset) -> list[str]:
+    records = sum(entry["records"] for entry in dataset.info["modalities"].values())
+    with Console(records) as console:
+        damaged = damaged_records(dataset, advance=lambda more: console.advance(more, f"records of {dataset.name}"))
+    return damaged + dataset.verify()
 
 
 def describe(dataset: PreparedDataset) -> Iterator[str]:

@@ -25,8 +25,14 @@ class CheckpointError(HallujaxError):
     exit_code = 5
 
 
+class DamagedRecordError(DataError):
+    """A record that cannot be read or decoded, or is not of the clip and frame that the index says."""
+
+
 class NotFiniteError(HallujaxError):
-    """A loss or gradient that has become infinite or not a number."""
+    """A loss, gradient or prediction that has become infinite or not a number."""
+
+    exit_code = 4
 
 
 class ProcessLost(HallujaxError):

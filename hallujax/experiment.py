@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from hallujax.data.transforms import TransformOptions
 from hallujax.errors import UsageError
 from hallujax.training.optimizer import OptimizerOptions
+from hallujax.training.sharding import MeshOptions
 
 IMAGENET = "imagenet"  # as the stage of an `init_from`: the ImageNet weights of `Experiment.imagenet_weights`
 
@@ -35,6 +36,7 @@ class DataOptions:
       keep_decoded: keep every decoded frame in memory, to decode it once instead of once an epoch.
       labelled: share of the training clips whose label is known; see `data.labels.training_labels`.
       label_noise: share of these that have the label of another class.
+      bad_records: `stop` at a damaged one in training, or `skip` its clip; see `data.pipeline.ClipLoader`.
     """
 
     directory: str
@@ -48,6 +50,7 @@ class DataOptions:
     keep_decoded: bool
     labelled: float = 1.0
     label_noise: float = 0.0
+    bad_records: str = "stop"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,10 @@ class Stage:
       batch_size: clips, over all devices.
       evaluations: how many times the stage is validated, its end included.
       select: `best` validation score (ties: the later), or `last`.
+      skipped_steps: that may follow each other, before a stage whose numbers are not finite is stopped.
+      ghost_batch: clips that batch norm normalises together in training; 0 for the whole batch, or micro-batch.
+      accumulate: micro-batches that a batch is computed in, one after the other. See `training.step.train_step`.
+      remat: compute the streams' units again for the gradients, rather than keep what is in them.
     """
 
     name: str
@@ -94,6 +101,10 @@ class Stage:
     select: str
     models: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     unlabelled: bool = False
+    skipped_steps: int = 10
+    ghost_batch: int = 0
+    accumulate: int = 1
+    remat: bool = False
 
     def steps(self, clips: int) -> int:
         """Updates in the whole stage, for a split of so many clips."""
@@ -127,7 +138,7 @@ class Experiment:
 
     Attributes:
       seed: of everything random; a stage folds its own name in.
-      data, transforms: see there.
+      data, transforms, mesh: see there.
       imagenet_weights: path of a file or folder that `models.pretrained.read` reads, or empty.
       log_every: updates between two lines of the metrics log.
       checkpoint_every: updates between two checkpoints.
@@ -143,6 +154,7 @@ class Experiment:
     checkpoint_every: int
     stages: Mapping[str, Stage]
     systems: Sequence[System]
+    mesh: MeshOptions = dataclasses.field(default_factory=MeshOptions)
 
     def order(self) -> list[Stage]:
         """The stages, each after those it starts from.
@@ -187,10 +199,18 @@ class Experiment:
         return zlib.crc32(f"{self.seed}/{name}".encode()) >> 1
 
     def identity(self, name: str) -> dict[str, Any]:
-        """All that decides a stage's result, as plain JSON; the place of the data and logging are not part of it."""
+        """All that decides a stage's result, as plain JSON.
+
+        Where the data are, where and how it is computed, and logging are not part of it, nor is what becomes of a run
+        that met bad records or numbers: a run that was stopped by them may go on with another answer.
+        """
         data = _without_defaults(self.data)
-        for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded"):
-            del data[key]
+        for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded", "bad_records"):
+            data.pop(key, None)
+        stages = {n: _without_defaults(self.stages[n]) for n in sorted(self.ancestors(name))}
+        for stage in stages.values():
+            for key in ("remat", "skipped_steps"):
+                stage.pop(key, None)
         return json.loads(
             json.dumps(
                 {
@@ -198,7 +218,7 @@ class Experiment:
                     "data": data,
                     "transforms": dataclasses.asdict(self.transforms),
                     "imagenet_weights": self.imagenet_weights,
-                    "stages": {n: _without_defaults(self.stages[n]) for n in sorted(self.ancestors(name))},
+                    "stages": stages,
                 }
             )
         )
@@ -224,9 +244,14 @@ def read_config(config: ConfigDict) -> Experiment:
     raw.pop("training", None)
     data = _read(DataOptions, raw.pop("data"), "data")
     transforms = _read(TransformOptions, raw.pop("transforms"), "transforms")
-    experiment = _read(
-        Experiment, raw | {"data": data, "transforms": transforms, "stages": stages, "systems": systems}, ""
-    )
+    parts = {
+        "data": data,
+        "transforms": transforms,
+        "mesh": _read(MeshOptions, raw.pop("mesh", {}), "mesh"),
+        "stages": stages,
+        "systems": systems,
+    }
+    experiment = _read(Experiment, raw | parts, "")
     for where, value in (
         ("log_every", experiment.log_every),
         ("checkpoint_every", experiment.checkpoint_every),
@@ -249,6 +274,7 @@ def from_json(raw: Mapping[str, Any]) -> Experiment:
     nested = {
         "data": _read(DataOptions, raw["data"], "data"),
         "transforms": _read(TransformOptions, raw["transforms"], "transforms"),
+        "mesh": _read(MeshOptions, raw.get("mesh", {}), "mesh"),
         "stages": stages,
         "systems": [
             _read(
@@ -299,9 +325,19 @@ def _read_stage(name: str, raw: dict[str, Any]) -> Stage:
     stage = _read(Stage, raw, where)
     if stage.select not in ("best", "last"):
         raise UsageError(f"{where}.select is {stage.select!r}; known: best, last")
-    for key in ("epochs", "batch_size", "evaluations"):
+    for key in ("epochs", "batch_size", "evaluations", "accumulate"):
         if getattr(stage, key) <= 0:
             raise UsageError(f"{where}.{key} is {getattr(stage, key)}; it must be positive")
+    if stage.skipped_steps < 0:
+        raise UsageError(f"{where}.skipped_steps is {stage.skipped_steps}; 0 stops at the first")
+    if stage.ghost_batch < 0:
+        raise UsageError(f"{where}.ghost_batch is {stage.ghost_batch}; 0 is for the whole batch")
+    parts = stage.accumulate * (stage.ghost_batch or 1)
+    if stage.batch_size % parts:
+        raise UsageError(
+            f"{where}.batch_size is {stage.batch_size}; it must divide by {parts}"
+            f" (accumulate={stage.accumulate}, ghost_batch={stage.ghost_batch})"
+        )
     return stage
 
 

@@ -3,19 +3,23 @@
 import dataclasses
 import json
 import pathlib
+import signal
 
 from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import UsageError
+from hallujax.evaluation import published
 from hallujax.evaluation.evaluate import evaluators, predictions_path
 from hallujax.evaluation.finished import open_dataset, read_experiment, restore
 from hallujax.evaluation.table import accuracy_text, system_predictions, tabulate, write_table
 from hallujax.experiment import Experiment
+from hallujax.training import processes
 from hallujax.training.processes import is_first
 from hallujax.training.sharding import make_mesh
 from hallujax.training.stages import finished, train, work_left
 from hallujax.training.start import build_method
+from hallujax.training.stop import Stopped
 
 
 def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, command: str) -> None:
@@ -64,12 +68,13 @@ def print_table(rows: list[dict]) -> None:
     from rich.table import Table
 
     table = Table("system", "tested on")
-    for column in ("accuracy %", "clip-passes", "NTU x-sub, published %"):
-        table.add_column(column, justify="right")
+    columns = list(rows[0]["published"]) if rows else []
+    for title in ("accuracy %", "clip-passes", *(f"{published.COLUMNS[column]}, published %" for column in columns)):
+        table.add_column(title, justify="right")
     for row in rows:
-        (published,) = row["published"].values()
         modalities, passes = " + ".join(row["test_modalities"]), row["clip_passes"]
-        table.add_row(row["method"], modalities, accuracy_text(row), f"{passes or 0:,}", f"{published or '-'}")
+        known = [str(row["published"][column] or "-") for column in columns]
+        table.add_row(row["method"], modalities, accuracy_text(row), f"{passes or 0:,}", *known)
     RichConsole().print(table)
 
 
@@ -83,6 +88,7 @@ def evaluate_again(workdir: pathlib.Path, split_name: str, data: pathlib.Path | 
 
     Raises:
       UsageError: if the folder holds no run.
+      Stopped: in several processes, of which one got SIGTERM.
       DataError, CheckpointError: if what it was trained on or wrote cannot be read.
     """
     experiment = read_experiment(workdir)
@@ -93,6 +99,8 @@ def evaluate_again(workdir: pathlib.Path, split_name: str, data: pathlib.Path | 
         if stage.name not in done:
             print(f"{stage.name}: not finished")
             continue
+        if processes.several() and processes.stop_together():
+            raise Stopped(signal.SIGTERM, f"stopped before {stage.name}; the same command evaluates again")
         method = build_method(stage, len(dataset.classes))
         networks = restore(workdir / stage.name, dataset)
         arguments = (method, dataset, experiment.data, experiment.transforms, make_mesh())

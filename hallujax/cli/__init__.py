@@ -22,7 +22,10 @@ _USERS_TO_MEND = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.E
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 usage, 3 data, 5 checkpoint, 130 and 143 stopped by a signal."""
+    """Runs one command; returns the exit code.
+
+    0 is done, 2 usage, 3 data, 4 numbers that are not finite, 5 checkpoint, 130 and 143 stopped by a signal.
+    """
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
     if rest and not known.takes_flags:

@@ -29,6 +29,9 @@ def add(command) -> None:
     sub = command("inspect", _inspect, "say what is in a prepared dataset, what looks wrong, and show some clips")
     sub.add_argument("directory", type=pathlib.Path, help="a dataset's folder, or one that holds datasets")
     sub.add_argument("--sheet", type=pathlib.Path, help="PNG of some clips (contact_sheet.png in the dataset)")
+    sub.add_argument(
+        "--verify", action="store_true", help="read and decode every record first; exit code 1 if any fail"
+    )
 
 
 def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -51,6 +54,7 @@ def _prepare(options: argparse.Namespace, rest: Sequence[str]) -> None:
     )
 
 
-def _inspect(options: argparse.Namespace, rest: Sequence[str]) -> None:
+def _inspect(options: argparse.Namespace, rest: Sequence[str]) -> int:
     del rest
-    importlib.import_module("data_prep.inspection").inspect(options.directory, options.sheet)
+    inspect = importlib.import_module("data_prep.inspection").inspect
+    return 0 if inspect(options.directory, options.sheet, verify=options.verify) else 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hallujax.cli.cache import compile_cache
 from hallujax.cli.configuration import read_flags
-from hallujax.cli.processes import add_flags, in_processes
+from hallujax.cli.processes import add_flags, folder, in_processes
 
 
 def add(command) -> None:
@@ -19,19 +19,19 @@ def add(command) -> None:
     train = in_processes(_train)
     sub = command("train", train, "train a configuration's stages, or what is left of them", takes_flags=True)
     _configured(sub)
-    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="one folder a stage is made in it")
+    sub.add_argument("--workdir", type=folder, required=True, help="one folder a stage is made in it")
     add_flags(sub)
 
     table = in_processes(_table)
     sub = command("table", table, "train a configuration over several seeds and tabulate it", takes_flags=True)
     _configured(sub)
-    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="seed0, seed1, ... are made in it")
+    sub.add_argument("--workdir", type=folder, required=True, help="seed0, seed1, ... are made in it")
     sub.add_argument("--seeds", type=int, default=3, help="seeds to train, 0 to N-1 (%(default)s)")
     add_flags(sub)
 
     sub = command("tune", _tune, "choose settings by validation accuracy, a run for each", takes_flags=True)
     _configured(sub)
-    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="a folder a trial is made in it, and tune.csv")
+    sub.add_argument("--workdir", type=folder, required=True, help="a folder a trial is made in it, and tune.csv")
     sub.add_argument(
         "--vary",
         action="append",
@@ -45,13 +45,13 @@ def add(command) -> None:
 
     evaluate = in_processes(_evaluate)
     sub = command("evaluate", evaluate, "evaluate a workdir's finished stages again, from their checkpoints")
-    sub.add_argument("--workdir", type=pathlib.Path, required=True)
+    sub.add_argument("--workdir", type=folder, required=True)
     sub.add_argument("--split", choices=("validation", "test"), default="test")
     sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, if it has moved")
     add_flags(sub)
 
     sub = command("robustness", _robustness, "what becomes of a run's systems, and of switching, when depth fails")
-    sub.add_argument("--workdir", type=pathlib.Path, required=True, help="a table's folder, or one seed's")
+    sub.add_argument("--workdir", type=folder, required=True, help="a table's folder, or one seed's")
     sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, if it has moved")
     sub.add_argument("--out", type=pathlib.Path, help="where robustness.csv, .json and .svg go (the workdir)")
     sub.add_argument(

@@ -7,6 +7,7 @@ uint32 `[B]`, the global sample number. Not as they lie there are `joints`, floa
 Cropping, flipping and encoding happen on the device.
 """
 
+import collections
 from collections.abc import Iterator, Sequence
 
 import grain
@@ -17,7 +18,7 @@ from hallujax.data.flow import FLOW, SOURCE, check_installed, optical_flow
 from hallujax.data.joints import JOINTS, normalize, root_joint
 from hallujax.data.records import PreparedDataset
 from hallujax.data.transforms import MODALITIES
-from hallujax.errors import DataError, UsageError
+from hallujax.errors import DamagedRecordError, DataError, UsageError
 
 NumpyBatch = dict[str, np.ndarray]
 
@@ -27,6 +28,10 @@ class ClipLoader:
 
     `labels`, one a clip of the index, are what it takes for the labels if they are not the dataset's own; see
     `data.labels`.
+
+    With `bad_records="skip"` a clip with a damaged record among those to be read gets mask 0. In its place stands the
+    next whole clip of the batch once more, frames and label, so that batch norm sees no made-up frames. What was wrong
+    is appended to `noticed`, a line a record. A batch without a whole clip is an error all the same.
     """
 
     def __init__(
@@ -38,7 +43,10 @@ class ClipLoader:
         sampling: Sampling,
         seed: int,
         labels: np.ndarray | None = None,
+        bad_records: str = "stop",
     ):
+        if bad_records not in ("stop", "skip"):
+            raise UsageError(f"data.bad_records is {bad_records!r}; known: stop, skip")
         if unseen := set(modalities) - set(MODALITIES):
             raise UsageError(f"no stream sees {', '.join(sorted(unseen))} yet; it can be {' or '.join(MODALITIES)}")
         if unknown := {SOURCE.get(modality, modality) for modality in modalities} - set(dataset.modalities):
@@ -48,6 +56,9 @@ class ClipLoader:
         self._dataset, self._modalities = dataset, tuple(modalities)
         self._frames, self._sampling, self._seed = frames, sampling, seed
         self._labels = dataset.index["label"] if labels is None else labels
+        self._skip_bad = bad_records == "skip"
+        self.noticed: collections.deque[str] = collections.deque()
+        self._said: set[str] = set()
         self._root = root_joint(dataset.name, dataset.info["joint_names"]) if JOINTS in modalities else 0
         if FLOW in modalities:
             check_installed()
@@ -55,15 +66,42 @@ class ClipLoader:
         self._lengths = np.min([dataset.length(SOURCE.get(m, m)) for m in self._modalities], axis=0)
 
     def __call__(self, samples: np.ndarray, rows: np.ndarray) -> NumpyBatch:
-        frames = [
-            choose_frames(int(self._lengths[row]), self._frames, self._sampling, (self._seed, int(sample)))
-            for sample, row in zip(samples, rows, strict=True)
-        ]
-        batch = {modality: self._read(modality, rows, np.array(frames)) for modality in self._modalities}
+        frames = np.array(
+            [
+                choose_frames(int(self._lengths[row]), self._frames, self._sampling, (self._seed, int(sample)))
+                for sample, row in zip(samples, rows, strict=True)
+            ]
+        )
+        mask = np.ones(len(rows), np.float32)
+        try:
+            batch = self._read_all(rows, frames)
+        except DamagedRecordError:
+            if not self._skip_bad:
+                raise
+            mask[:] = [self._is_whole(rows[i : i + 1], frames[i : i + 1]) for i in range(len(rows))]
+            whole = np.flatnonzero(mask)
+            if not len(whole):
+                raise
+            stand_in = whole[np.searchsorted(whole, np.arange(len(rows))) % len(whole)]
+            rows, frames = rows[stand_in], frames[stand_in]
+            batch = self._read_all(rows, frames)
         batch["label"] = self._labels[rows].astype(np.int32)
-        batch["mask"] = np.ones(len(rows), np.float32)
+        batch["mask"] = mask
         batch["sample"] = samples.astype(np.uint32)
         return batch
+
+    def _read_all(self, rows: np.ndarray, frames: np.ndarray) -> NumpyBatch:
+        return {modality: self._read(modality, rows, frames) for modality in self._modalities}
+
+    def _is_whole(self, rows: np.ndarray, frames: np.ndarray) -> bool:
+        try:
+            self._read_all(rows, frames)
+        except DamagedRecordError as error:
+            if str(error) not in self._said:  # not once an epoch
+                self._said.add(str(error))
+                self.noticed.append(f"skipped: {error}")
+            return False
+        return True
 
     def _read(self, modality: str, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         if modality == FLOW:
@@ -132,13 +170,7 @@ def training_batches(
         raise UsageError(f"batch_size {batch_size} is larger than the {len(rows)} training clips")
     if position % batch_size:
         raise UsageError(f"position {position} lies within a batch of {batch_size}")
-    samples = (
-        grain.MapDataset.source(rows)
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .map_with_index(lambda sample, row: (np.int64(sample), np.int64(row)))
-    )
+    samples = _samples(rows, seed)
     batches = (
         samples.batch(batch_size)  # numbers alone: what others read is cut off before anything is read
         .map(lambda pair: loader(*(pair if part is None else (each[part] for each in pair))))
@@ -148,6 +180,23 @@ def training_batches(
     if position:
         iterator.set_state({"next_index": position // batch_size})
     return iterator
+
+
+def rows_of_batch(rows: np.ndarray, *, batch_size: int, seed: int, number: int) -> np.ndarray:
+    """The rows of the clip index in global batch `number`, from 0, of `training_batches`, `[batch_size]`."""
+    samples = _samples(rows, seed)
+    return np.array([samples[number * batch_size + i][1] for i in range(batch_size)])
+
+
+def _samples(rows: np.ndarray, seed: int) -> grain.MapDataset:
+    """(global sample number, row of the clip index), without end."""
+    return (
+        grain.MapDataset.source(rows)
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .map_with_index(lambda sample, row: (np.int64(sample), np.int64(row)))
+    )
 
 
 def evaluation_batches(

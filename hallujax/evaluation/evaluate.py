@@ -12,13 +12,15 @@ import numpy as np
 from hallujax.data.pipeline import ClipLoader, evaluation_batches
 from hallujax.data.records import PreparedDataset
 from hallujax.data.transforms import TransformOptions, encode
-from hallujax.errors import DataError
+from hallujax.errors import DataError, NotFiniteError
 from hallujax.evaluation.metrics import accuracy
 from hallujax.experiment import DataOptions
 from hallujax.methods import Method
 from hallujax.models.streams import Networks
 from hallujax.training import processes
 from hallujax.training.sharding import check_batch_size, lay_out, own_part, replicated, split_over_data, to_devices
+
+_NAMED = 8  # clips in an error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +108,12 @@ class Evaluator:
         )
 
     def predict(self, params: dict, batch_stats: dict, rows: np.ndarray) -> Predictions:
-        """Predictions of every clip of `rows`; the variables may lie anywhere."""
+        """Predictions of every clip of `rows`; the variables may lie anywhere.
+
+        Raises:
+          NotFiniteError: if a logit is not, naming the clips.
+          DataError: if a record is damaged: a score over fewer clips would not be the protocol's.
+        """
         params, batch_stats = lay_out((params, batch_stats), replicated(self._mesh))
         split, logits = split_over_data(self._mesh), []
         part = own_part(self._batch_size, split)
@@ -115,7 +122,13 @@ class Evaluator:
             processes.progress("evaluation")
         logits = np.concatenate(logits)[: len(rows)]  # without what filled up the last batch
         index = self._dataset.index
-        return Predictions(np.array(index["clip"][rows]), np.array(index["label"][rows]), logits)
+        predictions = Predictions(np.array(index["clip"][rows]), np.array(index["label"][rows]), logits)
+        infinite = ~np.isfinite(predictions.logits).all(axis=1)
+        if infinite.any():
+            some = ", ".join(clip.decode() for clip in predictions.clip[infinite][:_NAMED])
+            more = f" and {infinite.sum() - _NAMED} more" if infinite.sum() > _NAMED else ""
+            raise NotFiniteError(f"{infinite.sum()} of {len(rows)} clips have logits that are not finite: {some}{more}")
+        return predictions
 
 
 def evaluators(method: Method, *arguments: Any) -> dict[tuple[str, ...], Evaluator]:

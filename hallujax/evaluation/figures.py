@@ -176,8 +176,8 @@ def learning_curves(
 
 
 def _is_loss_term(key: str) -> bool:
-    """Whether a key of metrics.jsonl is `player/term`: no total, norm or accuracy."""
-    return "/" in key and key.split("/")[0] not in ("loss", "gradient_norm", "train", "validation")
+    """Whether a key of metrics.jsonl is `player/term`: no total, norm, accuracy, time or spike."""
+    return "/" in key and key.split("/")[0] not in ("loss", "gradient_norm", "train", "validation", "input", "spike")
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> str:

@@ -73,6 +73,7 @@ def _substituted(stream: VideoResNet, source: str, target: str, decoder: str, co
     pair = two_stream(stream, modalities={target: target, source: source}, connect=connect)
     blocks = len(stream.stage_sizes)  # the last map is 2^(blocks + 1) times smaller than the frames
     up = DeconvolutionDecoder(blocks + 1) if decoder == "deconvolution" else UpProjectionDecoder(blocks)
+    up = up.clone(ghost_batch=stream.ghost_batch)
 
     def forward(nets, batch):
         frames = batch[source]

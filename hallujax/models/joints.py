@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from hallujax.models.layers import BatchNorm
+from hallujax.models.layers import BatchNorm, ghost_groups
 from hallujax.models.resnet import StreamOutput, VideoResNet
 
 
@@ -22,6 +22,7 @@ class JointsStream(nn.Module):
       width: of each LSTM layer.
       layers: of LSTM.
       batch_norm_momentum: of the bottleneck's running statistics.
+      ghost_batch: clips that batch norm normalises together in training, 0 for the whole batch.
     """
 
     num_classes: int
@@ -29,6 +30,7 @@ class JointsStream(nn.Module):
     width: int = 128
     layers: int = 2
     batch_norm_momentum: float = 0.9
+    ghost_batch: int = 0
 
     @nn.compact
     def __call__(self, joints: Array, train: bool = False) -> StreamOutput:
@@ -38,10 +40,17 @@ class JointsStream(nn.Module):
             x = nn.RNN(nn.OptimizedLSTMCell(self.width, name=f"lstm{i}"))(x)
         if self.bottleneck is not None:
             x = nn.Dense(self.bottleneck, use_bias=False, name="bottleneck_conv")(x)
-            x = nn.relu(BatchNorm(train, momentum=self.batch_norm_momentum, name="bottleneck_bn")(x))
+            groups = ghost_groups(x.shape[0], self.ghost_batch) if train else 1
+            norm = BatchNorm(train, momentum=self.batch_norm_momentum, groups=groups, name="bottleneck_bn")
+            x = nn.relu(norm(x))
         return StreamOutput(logits=nn.Dense(self.num_classes, name="logits")(x), features=x, maps={})
 
 
 def joints_stream_of(stream: VideoResNet) -> JointsStream:
     """The stream of joints that goes with `stream`: as many classes, features of the same size."""
-    return JointsStream(stream.num_classes, stream.bottleneck, batch_norm_momentum=stream.batch_norm_momentum)
+    return JointsStream(
+        stream.num_classes,
+        stream.bottleneck,
+        batch_norm_momentum=stream.batch_norm_momentum,
+        ghost_batch=stream.ghost_batch,
+    )

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
+from hallujax.errors import UsageError
+
 _portable = contextvars.ContextVar("portable", default=False)
 
 
@@ -117,15 +119,20 @@ _product.defvjp(_product_forward, _product_backward)
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last; parameters, statistics and arithmetic in float32.
 
-    In training it normalises by the batch's mean and (biased) variance and moves the running ones by
-    `1 - momentum`, the variance with Bessel's correction, as PyTorch and TensorFlow do. Written as `a x + b`
-    so that XLA needs two sweeps forward and two backward, and keeps nothing but x.
+    In training each of `groups` equal parts of the leading axis, in order, is normalised by its own mean and
+    (biased) variance: 1 is batch norm over the whole batch, more is "ghost" batch norm (Hoffer et al., NeurIPS
+    2017). The running ones move by `1 - momentum` towards the mean over the groups of their means and of their
+    variances, these with Bessel's correction by the group's count, as PyTorch and TensorFlow do. So the running
+    mean is the same for any number of groups, and the running variance leaves out what is between groups: it is
+    what training has normalised by. Written as `a x + b` so that XLA needs two sweeps forward and two backward,
+    and keeps nothing but x.
     """
 
     train: bool
     momentum: float = 0.9
     dtype: jnp.dtype = jnp.float32
     epsilon: float = 1e-5
+    groups: int = 1
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -135,19 +142,33 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
 
-        x = x.astype(jnp.float32)
+        shape, x, grouped = x.shape, x.astype(jnp.float32), self.groups > 1
         if self.train:
-            axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
-            mean = x.mean(axes)
-            var = jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0.0)
+            if grouped:  # a reshape that changes nothing costs XLA fusions
+                x = x.reshape(self.groups, -1, *shape[1:])
+            axes, count = tuple(range(grouped, x.ndim - 1)), x.size // (self.groups * x.shape[-1])
+            mean = x.mean(axes, keepdims=grouped)
+            var = jnp.maximum(jnp.square(x).mean(axes, keepdims=grouped) - jnp.square(mean), 0.0)
             if not self.is_initializing():
                 unbiased = var * (count / max(count - 1, 1))
-                running_mean.value += (1 - self.momentum) * (mean - running_mean.value)
-                running_var.value += (1 - self.momentum) * (unbiased - running_var.value)
+                for running, found in ((running_mean, mean), (running_var, unbiased)):
+                    over_groups = found.reshape(-1, *channels).mean(0)
+                    running.value += (1 - self.momentum) * (over_groups - running.value)
         else:
             mean, var = running_mean.value, running_var.value
         a = scale * lax.rsqrt(var + self.epsilon)
-        return (x * a + (bias - mean * a)).astype(self.dtype)
+        return (x * a + (bias - mean * a)).astype(self.dtype).reshape(shape)
+
+
+def ghost_groups(clips: int, ghost_batch: int) -> int:
+    """How many groups of `ghost_batch` clips `BatchNorm` makes of so many; 0 is for all of them in one.
+
+    Raises:
+      UsageError: if they do not divide.
+    """
+    if ghost_batch and clips % ghost_batch:
+        raise UsageError(f"a batch of {clips} clips does not divide into groups of ghost_batch={ghost_batch}")
+    return clips // ghost_batch if ghost_batch else 1
 
 
 def identity_kernel(key: Array, shape: tuple[int, int, int], dtype=jnp.float32) -> Array:

@@ -17,7 +17,7 @@ from flax import linen as nn
 from jax import Array
 
 from hallujax.errors import UsageError
-from hallujax.models.layers import TEMPORAL_INITS, BatchNorm, Conv, TemporalConv, max_pool
+from hallujax.models.layers import TEMPORAL_INITS, BatchNorm, Conv, TemporalConv, ghost_groups, max_pool
 
 Layer = Callable[..., nn.Module]
 
@@ -84,7 +84,7 @@ class Unit(nn.Module):
 
 
 class Block(nn.Module):
-    """The units of one resolution, `strided` and `temporal` naming the units that stride and see the clip."""
+    """The units of one resolution; number `strided` strides, one sees the clip; `unit` is `Unit`, or it under remat."""
 
     units: int
     width: int
@@ -93,12 +93,13 @@ class Block(nn.Module):
     conv: Layer
     norm: Layer
     temporal: Layer
+    unit: Layer = Unit
 
     @nn.compact
     def __call__(self, x: Array, modulation: Array | None) -> tuple[Array, Array | None]:
         first_sum = None
         for i in range(1, self.units + 1):
-            unit = Unit(
+            unit = self.unit(
                 width=self.width,
                 stride=self.stride if i == self.strided else 1,
                 project=i == 1,
@@ -122,7 +123,7 @@ class Head(nn.Module):
     Attributes:
       above: "maps": pooling, bottleneck and classifier, on the last block's map `[B, T, h, w, C]`; "features": the
         classifier alone, on `StreamOutput.features` `[B, T, D]`.
-      num_classes, bottleneck, bottleneck_pooling, batch_norm_momentum: as in `VideoResNet`.
+      num_classes, bottleneck, bottleneck_pooling, batch_norm_momentum, ghost_batch: as in `VideoResNet`.
     """
 
     num_classes: int
@@ -130,6 +131,7 @@ class Head(nn.Module):
     bottleneck: int | None = None
     bottleneck_pooling: str = "average"
     batch_norm_momentum: float = 0.9
+    ghost_batch: int = 0
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -137,7 +139,8 @@ class Head(nn.Module):
         clips, length = x.shape[:2]
         x = x.reshape(-1, *x.shape[2:]).astype(jnp.float32)
         if self.above == "maps":
-            norm = partial(BatchNorm, train=train, momentum=self.batch_norm_momentum)
+            groups = ghost_groups(clips, self.ghost_batch) if train else 1
+            norm = partial(BatchNorm, train=train, momentum=self.batch_norm_momentum, groups=groups)
             x = _features(x, self.bottleneck, self.bottleneck_pooling, norm)
         logits = nn.Dense(self.num_classes, name="logits")(x)
         return logits.reshape(clips, length, -1)
@@ -173,8 +176,11 @@ class VideoResNet(nn.Module):
         the last unit of blocks 1 to 3, subsamples that unit's shortcut and pads the max-pool as SAME.
       batch_norm_momentum: decay of the running statistics, 0.9 as in torchvision; slim's is 0.997.
       dtype: compute type of the convolutions; parameters, statistics, features and logits are float32.
+      ghost_batch: clips that batch norm normalises together in training, 0 for the whole batch.
+      remat: in training, keep only what units get and compute the rest again for the gradients.
 
-    Raises UsageError for an unknown option, an even temporal kernel, or a modulation that fits no block.
+    Raises UsageError for an unknown option, an even temporal kernel, a modulation that fits no block, or a training
+    batch that does not divide into groups of `ghost_batch`.
     """
 
     num_classes: int
@@ -187,6 +193,8 @@ class VideoResNet(nn.Module):
     bottleneck_pooling: str = "average"
     temporal_init: str = "identity"
     batch_norm_momentum: float = 0.9
+    ghost_batch: int = 0
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -206,7 +214,8 @@ class VideoResNet(nn.Module):
             return x.reshape(clips, length, *x.shape[1:])
 
         conv = partial(Conv, dtype=self.dtype)
-        norm = partial(BatchNorm, train=train, momentum=self.batch_norm_momentum, dtype=self.dtype)
+        groups = ghost_groups(clips, self.ghost_batch) if train else 1
+        norm = partial(BatchNorm, train=train, momentum=self.batch_norm_momentum, dtype=self.dtype, groups=groups)
         temporal = partial(
             TemporalConv,
             frames=length,
@@ -214,7 +223,7 @@ class VideoResNet(nn.Module):
             init=self.temporal_init,
             dtype=self.dtype,
         )
-
+        unit = nn.remat(Unit) if self.remat and train else Unit
         x = frames.reshape(-1, *frames.shape[2:]).astype(self.dtype)
         x = nn.relu(norm(name="bn1")(conv(self.width, kernel_size=7, stride=2, name="conv1")(x)))
         x = max_pool(x, self.layout)
@@ -230,6 +239,7 @@ class VideoResNet(nn.Module):
                 conv=conv,
                 norm=norm,
                 temporal=temporal,
+                unit=unit,
                 name=f"block{i}",
             )
             given = None if modulation is None else modulation[i - 1]
@@ -271,7 +281,14 @@ class VideoResNet(nn.Module):
 
 def head_of(stream: VideoResNet, above: str) -> Head:
     """The head of a stream like `stream`, above its "maps" or its "features"."""
-    return Head(stream.num_classes, above, stream.bottleneck, stream.bottleneck_pooling, stream.batch_norm_momentum)
+    return Head(
+        stream.num_classes,
+        above,
+        stream.bottleneck,
+        stream.bottleneck_pooling,
+        stream.batch_norm_momentum,
+        stream.ghost_batch,
+    )
 
 
 def _features(x: Array, bottleneck: int | None, pooling: str, norm: Layer) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from hallujax.models.layers import BatchNorm, Conv, conv, conv_by_patches, conv_init, on_cpu
+from hallujax.models.layers import BatchNorm, Conv, conv, conv_by_patches, conv_init, ghost_groups, on_cpu
 
 
 class UpConv(nn.Module):
@@ -61,18 +61,21 @@ class UpProjectionDecoder(nn.Module):
       doublings: up-projections.
       channels: of the frames.
       batch_norm_momentum: of the running statistics.
+      ghost_batch: clips that batch norm normalises together in training, 0 for the whole batch.
     """
 
     doublings: int
     channels: int = 3
     batch_norm_momentum: float = 0.9
+    ghost_batch: int = 0
 
     @nn.compact
     def __call__(self, maps: Array, train: bool = False) -> Array:
         """Frames `[B, T, h 2^doublings, w 2^doublings, channels]` float32 of `maps` `[B, T, h, w, C]`."""
         clips, length = maps.shape[:2]
         x = maps.reshape(-1, *maps.shape[2:]).astype(jnp.float32)
-        norm = partial(BatchNorm, train=train, momentum=self.batch_norm_momentum)
+        groups = ghost_groups(clips, self.ghost_batch) if train else 1
+        norm = partial(BatchNorm, train=train, momentum=self.batch_norm_momentum, groups=groups)
         features = x.shape[-1] // 2
         x = norm(name="bn1")(Conv(features, name="conv1")(x))
         for i in range(1, self.doublings + 1):
@@ -94,16 +97,18 @@ class DeconvolutionDecoder(nn.Module):
     doublings: int
     channels: int = 3
     batch_norm_momentum: float = 0.95
+    ghost_batch: int = 0
 
     @nn.compact
     def __call__(self, maps: Array, train: bool = False) -> Array:
         """As `UpProjectionDecoder`."""
         clips, length = maps.shape[:2]
         x = maps.reshape(-1, *maps.shape[2:]).astype(jnp.float32)
+        groups = ghost_groups(clips, self.ghost_batch) if train else 1
         features = x.shape[-1]
         for i in range(1, self.doublings):
             features = max(1, features // 2)
-            norm = BatchNorm(train, momentum=self.batch_norm_momentum, name=f"bn{i}")
+            norm = BatchNorm(train, momentum=self.batch_norm_momentum, groups=groups, name=f"bn{i}")
             x = nn.relu(norm(UpConv(features, name=f"up{i}")(x)))
         x = UpConv(self.channels, name=f"up{self.doublings}")(x)
         x = x + self.param("bias", nn.initializers.zeros, (self.channels,), jnp.float32)

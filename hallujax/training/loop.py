@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 from hallujax.console import Console
 from hallujax.data.joints import JOINTS, mirrored_joints
 from hallujax.data.labels import UNLABELLED, training_labels
-from hallujax.data.pipeline import ClipLoader, check_clips, training_batches
+from hallujax.data.pipeline import ClipLoader, check_clips, rows_of_batch, training_batches
 from hallujax.data.records import PreparedDataset
 from hallujax.data.transforms import prepare_training
+from hallujax.errors import DataError, NotFiniteError
 from hallujax.evaluation.evaluate import Evaluator, evaluators, predictions_path
 from hallujax.experiment import Experiment, Stage
 from hallujax.methods import Method
@@ -25,11 +27,13 @@ from hallujax.training.optimizer import build_optimizers
 from hallujax.training.recorder import Recorder
 from hallujax.training.sharding import (
     check_batch_size,
+    gather,
     lay_out,
     make_mesh,
     own_part,
     replicated,
     split_over_data,
+    state_sharding,
     to_devices,
 )
 from hallujax.training.start import build_method, starting_networks
@@ -53,7 +57,7 @@ def train_stage(
       Stopped: after SIGINT or SIGTERM, with everything saved.
       HallujaxError: if a loss is not finite, a checkpoint cannot be written, or bad settings or data are met.
     """
-    mesh = make_mesh()
+    mesh = make_mesh(experiment.mesh)
     method = build_method(stage, len(dataset.classes))
     evaluator_of = evaluators(method, dataset, experiment.data, experiment.transforms, mesh)
     loader = ClipLoader(
@@ -63,6 +67,7 @@ def train_stage(
         sampling=experiment.data.sampling,
         seed=experiment.stage_seed(stage.name),
         labels=labels_of_training(experiment, dataset, splits),
+        bad_records=experiment.data.bad_records,
     )
     check_batch_size(stage.batch_size, mesh, f"stages.{stage.name}.batch_size")
     _check_splits(experiment, method, dataset, splits, console)
@@ -71,17 +76,30 @@ def train_stage(
     rounds = stage.rounds or (tuple(dict.fromkeys(method.players.values())),)
     optimizers = build_optimizers(stage.optimizer, method.players, steps, method.idle, rounds)
 
+    def clips_of(step: int) -> list[str]:
+        rows = rows_of_batch(
+            trained, batch_size=stage.batch_size, seed=experiment.stage_seed(stage.name), number=step - 1
+        )
+        return [dataset.clip_id(row) for row in rows]
+
     directory = workdir / stage.name
     directory.mkdir(parents=True, exist_ok=True)
-    example = loader(np.zeros(1, np.int64), splits["train"][:1])
+    first = splits["train"][: stage.batch_size]  # more than one: with `skip` it may be the first that is damaged
+    example = {name: value[:1] for name, value in loader(np.arange(len(first)), first).items()}
     params, batch_stats, taken_over = starting_networks(experiment, stage, method, example, workdir)
     processes.same({f"the checksum of what {stage.name} starts from": _checksum((params, batch_stats))})
     for line in taken_over:
         console.say(f"  {line}")
     state = initial_state(params, batch_stats, method.players, optimizers)
-    recorder = Recorder(directory, stage, lay_out(state, replicated(mesh)))
-    for line in recorder.noticed:
-        console.say(f"  {line}")
+    placement = state_sharding(mesh, state)
+    recorder = Recorder(
+        directory,
+        stage,
+        lay_out(state, placement),
+        fingerprint=dataset.fingerprint,
+        clips_of=clips_of,
+        say=lambda line: console.say(f"  {line}"),
+    )
     if recorder.step:
         console.say(f"  continued after {recorder.step} of {steps} steps")
     console.skip(recorder.step * stage.batch_size)
@@ -95,10 +113,13 @@ def train_stage(
             optimizers=optimizers,
             rounds=rounds,
             prepare=functools.partial(prepare_training, options=experiment.transforms, mirror=mirror),
+            accumulate=stage.accumulate,
+            ghost_batch=stage.ghost_batch,
+            gather=functools.partial(gather, mesh=mesh),
         ),
         donate_argnames="state",
-        in_shardings=(replicated(mesh), split_over_data(mesh), replicated(mesh), replicated(mesh)),
-        out_shardings=replicated(mesh),
+        in_shardings=(placement, split_over_data(mesh), replicated(mesh), replicated(mesh)),
+        out_shardings=(placement, replicated(mesh)),
     )
     batches = training_batches(
         loader,
@@ -111,7 +132,12 @@ def train_stage(
     )
 
     def take_step() -> None:
-        batch = to_devices(next(batches), split_over_data(mesh))
+        asked = time.monotonic()
+        batch = next(batches)
+        recorder.waited(time.monotonic() - asked)
+        while loader.noticed:
+            processes.say_of_own(console.say, f"  {loader.noticed.popleft()}")
+        batch = to_devices(batch, split_over_data(mesh))
         scale = jnp.float32(recorder.plateau.learning_rate_scale)
         recorder.stepped(*step_function(recorder.state, batch, scale, key))
         processes.progress(f"{stage.name} {recorder.step}/{steps}")
@@ -119,13 +145,16 @@ def train_stage(
 
     def validate() -> None:
         rows = splits["validation"]
-        predictions = evaluator_of[()].predict(recorder.state.params, recorder.state.batch_stats, rows)
+        try:
+            predictions = evaluator_of[()].predict(recorder.state.params, recorder.state.batch_stats, rows)
+        except NotFiniteError as error:
+            raise recorder.not_validated(error) from error
         recorder.validated(predictions.accuracy, len(rows))
 
     key = jax.jit(lambda: jax.random.key(experiment.stage_seed(stage.name)), out_shardings=replicated(mesh))()
     try:
         with StopRequest() as stop:
-            _fit(experiment, stage, steps, recorder, take_step, validate, stop)
+            _fit(experiment, stage, dataset, steps, recorder, take_step, validate, stop)
             console.skip((steps - recorder.step) * stage.batch_size)  # what an early plateau saved
             _finish(stage, method, splits, recorder, evaluator_of, directory, console)
             if (number := stop.reached()) is not None:
@@ -168,6 +197,7 @@ def _checksum(tree: Any) -> int:
 def _fit(
     experiment: Experiment,
     stage: Stage,
+    dataset: PreparedDataset,
     steps: int,
     recorder: Recorder,
     take_step: Callable[[], None],
@@ -185,9 +215,19 @@ def _fit(
             validate()
         number = stop.reached()
         if number is not None or (step % experiment.checkpoint_every == 0 and step < steps):
+            _check_unchanged(stage, dataset)
             recorder.save()
         if number is not None:
             raise Stopped(number, f"stopped in {stage.name} at step {step}; the same command continues there")
+
+
+def _check_unchanged(stage: Stage, dataset: PreparedDataset) -> None:
+    """Before every checkpoint, so that none is made from two datasets."""
+    if what := dataset.changed():
+        raise DataError(
+            f"stage {stage.name}: {what}, while it is trained on; the last checkpoint is from before that was noticed. "
+            "Put the dataset back and start the same command again, or train in another --workdir"
+        )
 
 
 def _check_splits(
@@ -210,7 +250,7 @@ def _finish(
     directory: pathlib.Path,
     console: Console,
 ) -> None:
-    """What a finished stage leaves."""
+    """What a finished stage leaves, and what is to be said of it."""
     networks, progress = recorder.best_networks(), recorder.progress
     for name in (part for part in splits if part != "train"):
         for seen, evaluator in evaluator_of.items():
@@ -229,6 +269,9 @@ def _finish(
         "test_modalities": list(method.test_modalities),
         "parameters": {n: sum(leaf.size for leaf in jax.tree.leaves(p)) for n, p in networks["params"].items()},
         "seconds": round(recorder.seconds, 1),
+        "input_waited": round(progress.waited, 1),
+        "skipped_steps": recorder.watch.skipped,
+        "bad_clips": recorder.watch.bad_clips,
         "best_step": progress.best_step,
         "best_validation_accuracy": progress.best_accuracy,
     }
@@ -240,3 +283,5 @@ def _finish(
         f"  {stage.name}: validation accuracy {progress.best_accuracy:.3f} at step {progress.best_step}, "
         f"{recorder.seconds:.0f} s"
     )
+    for line in recorder.remarks():
+        console.say(f"  {line}")

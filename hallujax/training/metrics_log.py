@@ -3,10 +3,13 @@
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
 from hallujax.errors import CheckpointError
+
+CLOCK = ("seconds", "input/waited")  # the values that differ from run to run
 
 
 class MetricsLog:
@@ -26,11 +29,12 @@ class MetricsLog:
         self._file.seek(position)
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line `{"step": step, ...}`; `values` are plain numbers."""
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """One line `{"step": step, ...}`; of `values`, plain JSON, TensorBoard gets the numbers."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            if isinstance(value, int | float):
+                self._board.add_scalar(name, value, step)
 
     @property
     def position(self) -> int:
@@ -51,11 +55,14 @@ class NoLog:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing: the first process has the same numbers."""
 
+    def note(self, step: int, **facts: Any) -> None:
+        """Nothing."""
+
     def close(self) -> None:
         """Nothing."""
 
 
-def read_metrics(directory: pathlib.Path) -> list[dict[str, float]]:
+def read_metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
     """All lines of a stage's `metrics.jsonl`; a last line cut off by a kill is left out."""
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     metrics = []

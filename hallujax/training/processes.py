@@ -174,6 +174,14 @@ def stop_together() -> bool:
     return multihost_utils.reached_preemption_sync_point(next(_company.stops))
 
 
+def say_of_own(say: Callable[[str], None], line: str) -> None:
+    """Says what this process alone knows: `say` in process 0, elsewhere on stderr with its number."""
+    if is_first():
+        say(line)
+    else:
+        print(f"hallujax: process {jax.process_index()}: {line.strip()}", file=sys.stderr, flush=True)
+
+
 def fail(error: BaseException) -> None:
     """Of several processes: says what went wrong, makes the others leave too, and ends this one. Else returns.
 

@@ -1,5 +1,7 @@
-"""One mesh, two ways to lie on it: replicated state, batches split over `data`."""
+"""One mesh, and how things lie on it: batches over all devices, the state in copies or in parts."""
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,14 +11,46 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hallujax.errors import UsageError
 
+DATA, MODEL = "data", "model"  # the mesh's axes
+SMALLEST_SHARDED = 2**12  # numbers; 16 KiB in float32 cost less to keep than to fetch
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh with the axis `data` over all devices (default: every device of every process).
 
-    The axis type is Auto: linen's modules fail under jax's own default, Explicit.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshOptions:
+    """How many devices there are along each axis of the mesh.
+
+    Every example is on one device, whatever the axes. Along `data` the state is copied; along `model` large arrays of
+    it are cut, which is called fully sharded data parallelism (FSDP) and changes where numbers lie, not what they are.
+
+    Attributes:
+      data: copies of the state; 0 for as many as the devices allow.
+      model: devices that share a copy; 1 for plain data parallelism.
+    """
+
+    data: int = 0
+    model: int = 1
+
+    def __post_init__(self):
+        if self.data < 0 or self.model < 1:
+            raise UsageError(
+                f"mesh.data is {self.data}, mesh.model is {self.model}; data must be 0 or more, model 1 or more"
+            )
+
+
+def make_mesh(options: MeshOptions = MeshOptions(), devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over all devices (default: every device of every process), those that share a state side by side.
+
+    The axis types are Auto: linen's modules fail under jax's own default, Explicit.
+
+    Raises:
+      UsageError: if the axes do not make up the number of devices.
     """
     devices = list(devices or jax.devices())
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    data = options.data or len(devices) // options.model
+    if data * options.model != len(devices):
+        asked = f"mesh.model={options.model}" + (f" times mesh.data={options.data}" if options.data else "")
+        raise UsageError(f"{asked} does not make up the {len(devices)} devices; mesh.data=0 takes all that are left")
+    return jax.make_mesh((data, options.model), (DATA, MODEL), axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -24,13 +58,56 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def split_over_data(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """Of a batch: its leading axis over all devices, those that share a state included."""
+    return NamedSharding(mesh, PartitionSpec((DATA, MODEL)))
+
+
+def state_sharding(mesh: Mesh, state: Any) -> Any:
+    """How a training state, or any tree of arrays, lies on the mesh: a tree of shardings of its structure.
+
+    An array is cut along `model` in its largest dimension that divides (of equals the last, the outputs of a kernel),
+    and is copied whole if none does or it has fewer than `SMALLEST_SHARDED` numbers: batch norm's, biases, counters.
+    """
+    parts = mesh.shape[MODEL]
+
+    def sharding(leaf: jax.Array) -> NamedSharding:
+        dimensions = [(size, axis) for axis, size in enumerate(leaf.shape) if size % parts == 0]
+        if parts == 1 or leaf.size < SMALLEST_SHARDED or not dimensions:
+            return replicated(mesh)
+        _, axis = max(dimensions)
+        return NamedSharding(mesh, PartitionSpec(*(MODEL if i == axis else None for i in range(leaf.ndim))))
+
+    return jax.tree.map(sharding, state)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gather(params: Any, mesh: Mesh) -> Any:
+    """Parameters cut along `model`, made whole on every device inside a jitted function, to compute with.
+
+    What is computed stays split by example, whatever the compiler would rather do, and gradients come back summed,
+    then cut as the parameters are.
+    """
+    return params if mesh.shape[MODEL] == 1 else jax.lax.with_sharding_constraint(params, replicated(mesh))
+
+
+def _gather_forward(params: Any, mesh: Mesh) -> tuple[Any, None]:
+    return gather(params, mesh), None
+
+
+def _gather_backward(mesh: Mesh, _: None, gradients: Any) -> tuple[Any]:
+    if mesh.shape[MODEL] == 1:
+        return (gradients,)
+    summed = jax.lax.with_sharding_constraint(gradients, replicated(mesh))
+    return (jax.lax.with_sharding_constraint(summed, state_sharding(mesh, gradients)),)
+
+
+gather.defvjp(_gather_forward, _gather_backward)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str) -> None:
     """Raises UsageError if a batch cannot be split evenly over the mesh."""
-    if batch_size % mesh.shape["data"]:
-        raise UsageError(f"{key}={batch_size} does not divide by the {mesh.shape['data']} devices")
+    if batch_size % mesh.size:
+        raise UsageError(f"{key}={batch_size} does not divide by the {mesh.size} devices")
 
 
 def own_part(batch_size: int, sharding: NamedSharding) -> np.ndarray:

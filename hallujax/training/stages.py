@@ -1,11 +1,14 @@
 """The stage graph: trains what a target needs, skips what is done, continues what is half done."""
 
 import dataclasses
+import datetime
 import json
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -97,7 +100,7 @@ def train(
     if processes.is_first():
         for stage in stages:
             _claim(experiment, stage, dataset, workdir)
-        _write_json(workdir / "run.json", describe_run(experiment, dataset))
+        _write_json(workdir / "run.json", describe_run(experiment, dataset) | {"starts": _starts(workdir / "run.json")})
     processes.wait("the workdir is claimed")
     _check_shared(workdir / "run.json")
     if console is None:
@@ -176,9 +179,11 @@ def _check_shared(path: pathlib.Path) -> None:
 
 
 def describe_run(experiment: Experiment, dataset: PreparedDataset) -> dict[str, Any]:
-    """What made a run: configuration, revision, versions, devices, dataset."""
+    """What made a run: command, configuration, seeds, dataset, revision, versions, devices."""
     return {
+        "command": _command(),
         "config": json.loads(json.dumps(dataclasses.asdict(experiment))),
+        "seeds": {"experiment": experiment.seed, **{name: experiment.stage_seed(name) for name in experiment.stages}},
         "dataset": {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
@@ -191,9 +196,33 @@ def describe_run(experiment: Experiment, dataset: PreparedDataset) -> dict[str, 
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],
+        "device_kinds": sorted({device.device_kind for device in jax.devices()}),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "processes": jax.process_count(),
         "cores": os.cpu_count(),
     }
+
+
+def _starts(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The starts that a `run.json` tells of, and this one: a run may be continued by other code on other devices."""
+    try:
+        before = list(json.loads(path.read_text())["starts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        before = []  # the first start, or of before they were told of; the rest of run.json is written anew anyway
+    this = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": _command(),
+        "revision": _revision(),
+        "jax": metadata.version("jax"),
+        "devices": f"{len(jax.devices())} {jax.devices()[0].device_kind}",
+    }
+    return [*before, this]
+
+
+def _command() -> str:
+    """The command line of this process."""
+    program = pathlib.Path(sys.argv[0])
+    return shlex.join(["hallujax" if program.name == "__main__.py" else program.name, *sys.argv[1:]])
 
 
 def _revision() -> str:
@@ -206,6 +235,9 @@ def _revision() -> str:
     try:
         root = pathlib.Path(__file__).parents[2]
         run = {"cwd": root, "capture_output": True, "text": True, "timeout": 10, "check": True}
+        top = subprocess.run(["git", "rev-parse", "--show-toplevel"], **run).stdout.strip()
+        if pathlib.Path(top).resolve() != root.resolve():
+            return "unknown"  # installed somewhere inside a checkout of something else
         revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **run).stdout.strip()
         changes = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **run).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -25,7 +25,8 @@ def build_method(stage: Stage, num_classes: int) -> methods.Method:
         in part, is not started from another stage: it would stay random.
     """
     try:
-        stream, others = build_streams(stage.model, stage.models, num_classes)
+        model = {**stage.model, "ghost_batch": stage.ghost_batch, "remat": stage.remat}
+        stream, others = build_streams(model, stage.models, num_classes)
     except (TypeError, KeyError) as error:
         raise UsageError(f"stages.{stage.name}.model: {error}") from error
     method = methods.build(stage.method, stream, stage.options, others)

@@ -121,6 +121,7 @@ def test_checkpoints_are_written_by_all_and_signed_when_whole(together):
         assert manifest.damage(best) is None
 
 
+@pytest.mark.slow
 def test_evaluation_in_two_processes_gives_the_same_predictions(together, shared):
     workdir = together[0] / "seed0"
     before = Predictions.load(workdir / "control" / "predictions_test.npz")
@@ -133,7 +134,8 @@ def test_evaluation_in_two_processes_gives_the_same_predictions(together, shared
 
 
 def latest(workdir, stage="depth"):
-    return sorted(int(path.name) for path in (workdir / stage / "checkpoints" / "latest").glob("[0-9]*"))
+    folders = (workdir / stage / "checkpoints" / "latest").glob("[0-9]*")
+    return sorted(int(path.name) for path in folders if path.name.isdigit())  # orbax writes under another name
 
 
 def trains(workdir, stage="depth"):
@@ -204,17 +206,17 @@ def test_a_process_that_is_stopped_is_left_behind(hit, shared, tiny, tmp_path):
 def test_a_process_that_hangs_in_python_is_named(shared, tiny, tmp_path):
     """Its heartbeats go on; only its work does not."""
     (shared / "wrong").unlink(missing_ok=True)
-    flags = ("--stall-timeout=15",)
+    flags = ("--stall-timeout=60",)
     long = "--config.training.epochs=400.0"
     with begin("train", shared, tiny, tmp_path, long, flags=flags, wrong="hangs") as run:
         run.until(trains(tmp_path))
         (shared / "wrong").touch()
-        codes = run.wait(180)
+        codes = run.wait(240)
     (shared / "wrong").unlink()
     assert codes == [42, 42]
     said = [line for i in range(2) for line in run.lines(i) if line.startswith("hallujax")]
     print(said)
-    assert any("nothing has gone on for 15 s" in line and "process 1 on" in line and "behind" in line for line in said)
+    assert any("nothing has gone on for 60 s" in line and "process 1 on" in line and "behind" in line for line in said)
 
 
 @pytest.mark.slow
