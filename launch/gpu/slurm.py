@@ -16,7 +16,17 @@ from launch.commands import Commands, Failed, carried_out, say
 from launch.options import commands, elsewhere, main, together
 from launch.revision import revision
 
-OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
+OVER = (
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "BOOT_FAIL",
+    "DEADLINE",
+    "PREEMPTED",
+)
 
 
 def submitted(run: Commands, options: argparse.Namespace, job: list[str]) -> str:
@@ -57,15 +67,18 @@ def submitted(run: Commands, options: argparse.Namespace, job: list[str]) -> str
 def followed(run: Commands, options: argparse.Namespace, number: str) -> int:
     """Prints the job's log until it is over; returns its exit code."""
     with _printed(run, f"{options.folder}/{number}.log"):
-        while True:
+        unanswered = 0
+        while unanswered < 20:
             dry = "JobState=COMPLETED ExitCode=0:0"
-            state = run.read("scontrol", "--oneliner", "show", "job", number, dry=dry) or ""
-            found = re.search(r"\bJobState=(\w+)", state)
+            state = run.read("scontrol", "--oneliner", "show", "job", number, dry=dry)
+            unanswered = unanswered + 1 if state is None else 0
+            found = re.search(r"\bJobState=(\w+)", state or "")
             if found and found[1] in OVER:
                 code, number_of_signal = map(int, re.search(r"\bExitCode=(\d+):(\d+)", state).groups())
                 say(f"launch: job {number} is {found[1]}")
                 return code or (128 + number_of_signal if number_of_signal else int(found[1] != "COMPLETED"))
             run.wait()
+    raise Failed(f"SLURM does not know of job {number} any more; {options.folder}/{number}.log may say why")
 
 
 @contextlib.contextmanager

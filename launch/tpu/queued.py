@@ -18,7 +18,6 @@ from launch.options import commands, elsewhere, google, main, together
 from launch.revision import Revision, revision
 
 WORKER = "bash hallujax/launch/tpu/worker.sh"
-GONE = ("", "FAILED", "SUSPENDING", "SUSPENDED")  # preempted machines are suspended, and are not given back
 
 
 class Machines:
@@ -28,6 +27,7 @@ class Machines:
         self._run = run
         self._options = options
         self._where = [f"--project={options.project}", f"--zone={options.zone}"]
+        self._seen = False  # since they were asked for: the list may come to know of them a little later
 
     def ask(self) -> None:
         """Asks for them.
@@ -36,6 +36,7 @@ class Machines:
           Failed: above all if there are some of this name already.
         """
         options = self._options
+        self._seen = False
         self._run.make(
             *("gcloud", "compute", "tpus", "queued-resources", "create", options.name, *self._where),
             f"--node-id={options.name}",
@@ -51,10 +52,19 @@ class Machines:
         return self._run.read("gcloud", "compute", "tpus", "queued-resources", *query, dry="ACTIVE")
 
     def wait_for(self) -> None:
-        """Waits until they are there; asks again if they were taken away."""
+        """Waits until they are there; asks again if they were taken away: what is suspended is never given back.
+
+        Raises:
+          Failed: if they cannot be had, or not as they were asked for.
+        """
         said = None
         while (state := self.state()) != "ACTIVE":
-            if state in GONE:
+            self._seen = self._seen or bool(state)
+            if state == "FAILED":
+                raise Failed(
+                    f"the request {self._options.name} failed; gcloud compute tpus queued-resources describe says why"
+                )
+            if state == "SUSPENDED" or (state == "" and self._seen):
                 self.delete()
                 self.ask()
             if state != said:
@@ -67,8 +77,8 @@ class Machines:
         words = ["ssh", self._options.name, *self._where, "--worker=all", *self._options.ssh, f"--command={command}"]
         return self._run.run("gcloud", "compute", "tpus", "tpu-vm", *words, check=False)
 
-    def copy(self, path: pathlib.Path) -> None:
-        """Copies a file into the home folder of all hosts."""
+    def copy(self, path: pathlib.Path) -> int:
+        """Copies a file into the home folder of all hosts; 0, or an exit code."""
         words = [
             "scp",
             str(path),
@@ -77,7 +87,7 @@ class Machines:
             "--worker=all",
             *self._options.ssh,
         ]
-        self._run.run("gcloud", "compute", "tpus", "tpu-vm", *words, attempts=5)
+        return self._run.run("gcloud", "compute", "tpus", "tpu-vm", *words, attempts=5, check=False)
 
     def delete(self) -> None:
         """Deletes them, whatever they do."""
@@ -90,7 +100,8 @@ def one_start(run: Commands, machines: Machines, options: argparse.Namespace, co
     with tempfile.TemporaryDirectory() as folder:
         archive = pathlib.Path("." if run.dry_run else folder) / "hallujax.tar"
         run.run(*code.archive(), f"--output={archive}")
-        machines.copy(archive)
+        if failed := machines.copy(archive):
+            return failed
     unpack = "rm -rf hallujax && mkdir hallujax && tar -xf hallujax.tar -C hallujax"
     for step in (
         f"{unpack} && {WORKER} install",
@@ -116,7 +127,6 @@ def launch() -> int:
     options, job = parser.read()
     run = commands(options)
     machines = Machines(run, options)
-
     running = options.clean_up
 
     def work() -> int:
@@ -140,7 +150,7 @@ def launch() -> int:
     def clean_up() -> None:
         if running:
             machines.ssh(f"{WORKER} stop")  # with time to save, which the end of a machine leaves less of
-        if options.clean_up or run.made:
+        if running or run.made:
             machines.delete()
 
     return carried_out(work, clean_up)

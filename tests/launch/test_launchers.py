@@ -81,6 +81,21 @@ def test_queued_does_not_repeat_a_failure(folder, tmp_path, failing, code):
     assert verbs(stand_ins, "gcloud")[-1] == "delete"
 
 
+def test_queued_waits_for_a_list_that_lags_and_ends_with_a_request_that_fails(folder, tmp_path):
+    states = [{"out": state} for state in ("", "", "WAITING_FOR_RESOURCES", "FAILED")]
+    stand_ins = StandIns(tmp_path / "bin", [[" list ", states]])
+    code, _, err = launched(folder, "tpu.queued", [*QUEUED, *JOB], stand_ins)
+    assert code == 1 and "the request run failed" in err
+    assert verbs(stand_ins, "gcloud") == ["create", *["list"] * 4, "delete"]
+
+
+def test_slurm_that_forgets_a_job_is_not_asked_for_ever(folder, tmp_path):
+    stand_ins = StandIns(tmp_path / "bin", [["sbatch", [{"out": "17"}]], ["scontrol", [{"code": 1}]]])
+    code, _, err = launched(folder, "gpu.slurm", [*SLURM, f"--folder={tmp_path}", *JOB], stand_ins)
+    assert code == 1 and "does not know of job 17" in err
+    assert len(stand_ins.lines("scontrol")) == 20
+
+
 def test_queued_gives_up_in_the_end(folder, tmp_path):
     stand_ins = StandIns(tmp_path / "bin", [["worker.sh watch", [{"code": 137}]], [" list ", [{"out": "ACTIVE"}]]])
     code, _, _ = launched(folder, "tpu.queued", [*QUEUED, "--max-restarts=3", *JOB], stand_ins)
