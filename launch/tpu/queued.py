@@ -125,6 +125,8 @@ def launch() -> int:
         "--setup", default="", help="shell command on every host before the job: to mount a bucket, ..."
     )
     options, job = parser.read()
+    if options.detach:
+        parser.error("this process asks for new machines after a preemption, and deletes them in the end: it must stay")
     run = commands(options)
     machines = Machines(run, options)
     running = options.clean_up

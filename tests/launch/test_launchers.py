@@ -228,6 +228,7 @@ def test_flags_from_a_file(folder, tmp_path):
         (QUEUED, "comes after --"),
         ([*QUEUED, "--revision=nothing", *JOB], "nothing"),
         ([*QUEUED, "--", "train", "--workdir=runs"], "absolute path"),
+        ([*QUEUED, "--detach", *JOB], "must stay"),
         ([*QUEUED, "--", "serve", "--workdir=/runs"], "serve does not"),
         ([*QUEUED, "--", "train", "--workdir", "gs://bucket/run"], "absolute path"),
     ],
