@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from configs import (
     admd_ablations,
+    admd_steadied,
     adversarial,
     balanced,
     base,
@@ -35,6 +36,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
         distillation,
         adversarial,
         admd_ablations,
+        admd_steadied,
         hallucination_ablations,
         joints,
         generation,

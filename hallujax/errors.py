@@ -27,3 +27,9 @@ class CheckpointError(HallujaxError):
 
 class NotFiniteError(HallujaxError):
     """A loss or gradient that has become infinite or not a number."""
+
+
+class ProcessLost(HallujaxError):
+    """Of several processes one is missing, has died or stands still. Starting all of them again may well do."""
+
+    exit_code = 42

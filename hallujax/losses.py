@@ -181,17 +181,19 @@ def privileged_distillation(distillation: Array, hallucination: Array, *, alpha:
     return (1.0 - alpha) * distillation + alpha * hallucination
 
 
-def admd_real(real_logits: Array, labels: Array) -> Array:
+def admd_real(real_logits: Array, labels: Array, *, label_smoothing: float = 0.0) -> Array:
     """The discriminator's term on the teacher's features: `-log p_y(D(E_d(x_d)))`, target `[y || 0]`.
 
     Args:
       real_logits: `[..., K+1]`, class K means hallucinated.
       labels: class ids below K, broadcast from the left to `[...]`.
+      label_smoothing: mass of the target spread evenly over the K+1 classes. Smoothing this term alone (one-sided:
+        Salimans et al., NeurIPS 2016) keeps D from becoming sure of what is real; neither source has it.
 
     Returns:
       `[...]`, nats.
     """
-    return cross_entropy(real_logits, labels)
+    return cross_entropy(real_logits, labels, label_smoothing=label_smoothing)
 
 
 def admd_fake(fake_logits: Array) -> Array:

@@ -8,12 +8,14 @@ from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import UsageError
+from hallujax.evaluation import published
 from hallujax.evaluation.evaluate import evaluators, predictions_path
 from hallujax.evaluation.finished import open_dataset, read_experiment, restore
 from hallujax.evaluation.table import accuracy_text, system_predictions, tabulate, write_table
 from hallujax.experiment import Experiment
+from hallujax.training.processes import is_first
 from hallujax.training.sharding import make_mesh
-from hallujax.training.stages import is_done, train, work_left
+from hallujax.training.stages import finished, train, work_left
 from hallujax.training.start import build_method
 
 
@@ -39,13 +41,16 @@ def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, comman
         "classes": list(dataset.classes),
         "command": command,
     }
-    tabulate(experiment, workdirs)  # what is wrong with a row is said before hours of training
+    if is_first():
+        tabulate(experiment, workdirs)  # what is wrong with a row is said before hours of training
     with Console(sum(total for total, _ in work), done=sum(done for _, done in work)) as console:
         for seed, workdir in workdirs.items():
             train(dataclasses.replace(experiment, seed=seed), workdir, console)
-            rows = tabulate(experiment, workdirs)
-            write_table(out, rows, facts | {"seconds": _seconds(workdirs)})
-    print_table(rows)
+            if is_first():
+                rows = tabulate(experiment, workdirs)
+                write_table(out, rows, facts | {"seconds": _seconds(workdirs)})
+    if is_first():
+        print_table(rows)
 
 
 def _seconds(workdirs: dict[int, pathlib.Path]) -> float:
@@ -60,12 +65,13 @@ def print_table(rows: list[dict]) -> None:
     from rich.table import Table
 
     table = Table("system", "tested on")
-    for column in ("accuracy %", "clip-passes", "NTU x-sub, published %"):
-        table.add_column(column, justify="right")
+    columns = list(rows[0]["published"]) if rows else []
+    for title in ("accuracy %", "clip-passes", *(f"{published.COLUMNS[column]}, published %" for column in columns)):
+        table.add_column(title, justify="right")
     for row in rows:
-        (published,) = row["published"].values()
         modalities, passes = " + ".join(row["test_modalities"]), row["clip_passes"]
-        table.add_row(row["method"], modalities, accuracy_text(row), f"{passes or 0:,}", f"{published or '-'}")
+        known = [str(row["published"][column] or "-") for column in columns]
+        table.add_row(row["method"], modalities, accuracy_text(row), f"{passes or 0:,}", *known)
     RichConsole().print(table)
 
 
@@ -84,8 +90,9 @@ def evaluate_again(workdir: pathlib.Path, split_name: str, data: pathlib.Path | 
     experiment = read_experiment(workdir)
     dataset = open_dataset(experiment, data)
     rows = split(dataset, experiment.data.protocol)[split_name]
+    done = finished(experiment, workdir)
     for stage in experiment.order():
-        if not is_done(workdir / stage.name):
+        if stage.name not in done:
             print(f"{stage.name}: not finished")
             continue
         method = build_method(stage, len(dataset.classes))
@@ -93,8 +100,9 @@ def evaluate_again(workdir: pathlib.Path, split_name: str, data: pathlib.Path | 
         arguments = (method, dataset, experiment.data, experiment.transforms, make_mesh())
         for seen, evaluator in evaluators(*arguments).items():
             predictions = evaluator.predict(networks["params"], networks["batch_stats"], rows)
-            predictions.save(predictions_path(workdir / stage.name, split_name, seen))
-    for system in experiment.systems:
-        if all(is_done(workdir / stage) for stage in system.stages):
+            if is_first():
+                predictions.save(predictions_path(workdir / stage.name, split_name, seen))
+    for system in experiment.systems if is_first() else ():
+        if done.issuperset(system.stages):
             accuracy = system_predictions(system, workdir, split_name).accuracy
             print(f"{system.name:32} {split_name} accuracy {100 * accuracy:.2f} % of {len(rows)} clips")

@@ -20,6 +20,7 @@ NAMES = (
     "compression",
     "admd",
     "admd_ablations",
+    "admd_steadied",
     "adversarial",
     "side_information",
     "moddrop",

@@ -124,6 +124,13 @@ def test_admd_discriminator_wants_classes_of_real_and_the_last_class_of_fake():
     close(actual, expected)
 
 
+def test_admd_smooths_the_labels_of_real_features_alone():
+    real = RNG.normal(size=(6, 6)).astype(np.float32)
+    p = softmax(real)
+    expected = -0.9 * np.log(p[np.arange(6), LABELS]) - 0.1 * np.log(p).mean(-1)
+    close(losses.admd_real(real, LABELS, label_smoothing=0.1), expected)
+
+
 def test_admd_objectives_and_their_gradients():
     """Non-saturating: softmax - onehot(y). Minimax, + log p_K: p-weighted, and blind to the true class."""
     fake = RNG.normal(size=(6, 6)).astype(np.float32)

@@ -29,6 +29,7 @@ CASES = {
     "admd": ("admd", {}),
     "admd minimax": ("admd", {"objective": "minimax", "position": False}),
     "admd authors": ("admd", {"discriminator_batch_norm": True, "discriminator_weight": 0.5}),
+    "admd, bounded discriminator": ("admd", {"spectral_norm": True, "discriminator_smoothing": 0.1}),
     "admd, teacher's classifier": ("admd", {"predict_from": "teacher"}),
     "admd set": ("admd", {"classify_set": True, "predict_from": "discriminator", "task": "object"}),
     "adversarial": ("adversarial", {}),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hallujax.cli.cache import compile_cache
 from hallujax.cli.configuration import read_flags
+from hallujax.cli.processes import add_flags, in_processes
 
 
 def add(command) -> None:
@@ -15,14 +16,18 @@ def add(command) -> None:
     sub.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/demo"), help="output folder (%(default)s)")
     sub.add_argument("--seeds", type=int, default=1, help="seeds to train, 0 to N-1 (%(default)s)")
 
-    sub = command("train", _train, "train a configuration's stages, or what is left of them", takes_flags=True)
+    train = in_processes(_train)
+    sub = command("train", train, "train a configuration's stages, or what is left of them", takes_flags=True)
     _configured(sub)
     sub.add_argument("--workdir", type=pathlib.Path, required=True, help="one folder a stage is made in it")
+    add_flags(sub)
 
-    sub = command("table", _table, "train a configuration over several seeds and tabulate it", takes_flags=True)
+    table = in_processes(_table)
+    sub = command("table", table, "train a configuration over several seeds and tabulate it", takes_flags=True)
     _configured(sub)
     sub.add_argument("--workdir", type=pathlib.Path, required=True, help="seed0, seed1, ... are made in it")
     sub.add_argument("--seeds", type=int, default=3, help="seeds to train, 0 to N-1 (%(default)s)")
+    add_flags(sub)
 
     sub = command("tune", _tune, "choose settings by validation accuracy, a run for each", takes_flags=True)
     _configured(sub)
@@ -38,10 +43,12 @@ def add(command) -> None:
     sub.add_argument("--stage", help="whose validation accuracy counts (the one that the keys are of)")
     sub.add_argument("--start-from", type=pathlib.Path, help="a workdir whose finished stages are taken over")
 
-    sub = command("evaluate", _evaluate, "evaluate a workdir's finished stages again, from their checkpoints")
+    evaluate = in_processes(_evaluate)
+    sub = command("evaluate", evaluate, "evaluate a workdir's finished stages again, from their checkpoints")
     sub.add_argument("--workdir", type=pathlib.Path, required=True)
     sub.add_argument("--split", choices=("validation", "test"), default="test")
     sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, if it has moved")
+    add_flags(sub)
 
     sub = command("robustness", _robustness, "what becomes of a run's systems, and of switching, when depth fails")
     sub.add_argument("--workdir", type=pathlib.Path, required=True, help="a table's folder, or one seed's")
@@ -80,10 +87,12 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
     compile_cache()
     from hallujax.evaluation.table import tabulate
     from hallujax.tables import print_table
+    from hallujax.training.processes import is_first
     from hallujax.training.stages import train
 
     train(config, options.workdir)
-    print_table(tabulate(config, {config.seed: options.workdir}))
+    if is_first():
+        print_table(tabulate(config, {config.seed: options.workdir}))
 
 
 def _table(options: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""From a prepared dataset to batches: deterministic, positioned by one integer, sliced by process.
+"""From a prepared dataset to batches: deterministic, positioned by one integer, a part of each for every process.
 
 A batch is a dict of NumPy arrays as they lie on disk: `rgb` uint8 `[B, T, H, W, 3]`, `depth` uint16 millimetres
 `[B, T, H, W]` (pictures of depth: uint8 `[B, T, H, W, 3]`), with `label` int32 `[B]`, `mask` float32 `[B]` and `sample`
@@ -111,25 +111,23 @@ def training_batches(
     batch_size: int,
     seed: int,
     position: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    part: np.ndarray | None = None,
     threads: int = 1,
 ) -> Iterator[NumpyBatch]:
-    """Endless shuffled batches of this process's share, each epoch in a new order.
+    """Endless shuffled batches, or this process's part of each, every epoch in a new order.
 
     Args:
       loader: reads the samples.
       rows: the split's rows of the clip index.
-      batch_size: global; each process gets `batch_size / process_count` clips of every batch.
+      batch_size: global.
       seed: of the order.
       position: global samples consumed so far, a multiple of `batch_size`: the whole state of the pipeline.
+      part: places in every global batch that this process reads (`training.sharding.own_part`); all if not said.
       threads: that read ahead, two batches at most.
 
     Raises:
-      UsageError: if the batch does not divide by the processes, or is larger than the split.
+      UsageError: if the batch is larger than the split.
     """
-    if batch_size % process_count:
-        raise UsageError(f"batch_size {batch_size} does not divide by {process_count} processes")
     if batch_size > len(rows):
         raise UsageError(f"batch_size {batch_size} is larger than the {len(rows)} training clips")
     if position % batch_size:
@@ -142,9 +140,8 @@ def training_batches(
         .map_with_index(lambda sample, row: (np.int64(sample), np.int64(row)))
     )
     batches = (
-        samples[process_index::process_count]
-        .batch(batch_size // process_count)
-        .map(lambda pair: loader(*pair))
+        samples.batch(batch_size)  # numbers alone: what others read is cut off before anything is read
+        .map(lambda pair: loader(*(pair if part is None else (each[part] for each in pair))))
         .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     )
     iterator = iter(batches)
@@ -153,12 +150,18 @@ def training_batches(
     return iterator
 
 
-def evaluation_batches(loader: ClipLoader, rows: np.ndarray, *, batch_size: int) -> Iterator[NumpyBatch]:
-    """The split once, in order; the last batch is filled up with its first clip under a zero mask."""
+def evaluation_batches(
+    loader: ClipLoader, rows: np.ndarray, *, batch_size: int, part: np.ndarray | None = None
+) -> Iterator[NumpyBatch]:
+    """The split once, in order; the last batch is filled up with its first clip under a zero mask.
+
+    `part` as in `training_batches`.
+    """
+    part = np.arange(batch_size) if part is None else part
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         missing = batch_size - len(chosen)
         padded = np.concatenate([chosen, np.repeat(chosen[:1], missing)])
-        batch = loader(np.arange(start, start + batch_size), padded)
-        batch["mask"][len(chosen) :] = 0.0
+        batch = loader(start + part, padded[part])
+        batch["mask"][part >= len(chosen)] = 0.0
         yield batch

@@ -17,7 +17,8 @@ from hallujax.evaluation.metrics import accuracy
 from hallujax.experiment import DataOptions
 from hallujax.methods import Method
 from hallujax.models.streams import Networks
-from hallujax.training.sharding import check_batch_size, replicated, split_over_data, to_devices
+from hallujax.training import processes
+from hallujax.training.sharding import check_batch_size, lay_out, own_part, replicated, split_over_data, to_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,18 +100,22 @@ class Evaluator:
         self._loader = ClipLoader(dataset, method.test_modalities, frames=options.frames, sampling="uniform", seed=0)
         self._dataset, self._batch_size = dataset, options.evaluation_batch_size
         self._mesh = mesh
-        self._step = jax.jit(functools.partial(evaluation_step, method=method, transforms=transforms))
+        # Every process gets all logits: validation decides what each of them does next.
+        self._step = jax.jit(
+            functools.partial(evaluation_step, method=method, transforms=transforms), out_shardings=replicated(mesh)
+        )
 
     def predict(self, params: dict, batch_stats: dict, rows: np.ndarray) -> Predictions:
         """Predictions of every clip of `rows`; the variables may lie anywhere."""
-        params, batch_stats = jax.device_put((params, batch_stats), replicated(self._mesh))
-        logits = []
-        for batch in evaluation_batches(self._loader, rows, batch_size=self._batch_size):
-            kept = batch["mask"] > 0
-            output = self._step(params, batch_stats, to_devices(batch, split_over_data(self._mesh)))
-            logits.append(np.asarray(output)[kept])
+        params, batch_stats = lay_out((params, batch_stats), replicated(self._mesh))
+        split, logits = split_over_data(self._mesh), []
+        part = own_part(self._batch_size, split)
+        for batch in evaluation_batches(self._loader, rows, batch_size=self._batch_size, part=part):
+            logits.append(np.asarray(self._step(params, batch_stats, to_devices(batch, split))))
+            processes.progress("evaluation")
+        logits = np.concatenate(logits)[: len(rows)]  # without what filled up the last batch
         index = self._dataset.index
-        return Predictions(np.array(index["clip"][rows]), np.array(index["label"][rows]), np.concatenate(logits))
+        return Predictions(np.array(index["clip"][rows]), np.array(index["label"][rows]), logits)
 
 
 def evaluators(method: Method, *arguments: Any) -> dict[tuple[str, ...], Evaluator]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from hallujax import losses
+from hallujax.errors import UsageError
 from hallujax.methods.method import Array, Method, clip_logits, one_of, present_streams
 from hallujax.models import Discriminator, VideoResNet, head_of
 
@@ -21,6 +22,8 @@ def admd(
     discriminator_batch_norm: bool = False,
     classify_set: bool = False,
     discriminator_weight: float = 1.0,
+    discriminator_smoothing: float = 0.0,
+    spectral_norm: bool = False,
     predict_from: Literal["classifier", "discriminator", "teacher"] = "classifier",
 ) -> Method:
     """Adversarial discriminative modality distillation (TPAMI 2019, step 2).
@@ -39,6 +42,8 @@ def admd(
       discriminator_batch_norm: as the released action code has it by its argument scope; see `Discriminator`.
       classify_set: let it judge the clip's frames together rather than one by one.
       discriminator_weight: factor on both of its terms (the released action code: 0.5).
+      discriminator_smoothing: of the labels of real features; see `losses.admd_real`.
+      spectral_norm: of the discriminator's weights; see `Discriminator`.
       predict_from: the student's own classifier; the discriminator's first K logits; or the teacher's classifier, a
         frozen network `classifier`, for a student that did not start from the teacher.
     """
@@ -64,7 +69,7 @@ def admd(
         return {
             "student": {"fool": fool.mean(1)},
             "discriminator": {
-                "real": losses.admd_real(real, batch["label"]).mean(1),
+                "real": losses.admd_real(real, batch["label"], label_smoothing=discriminator_smoothing).mean(1),
                 "fake": losses.admd_fake(fake).mean(1),
             },
         }
@@ -84,6 +89,7 @@ def admd(
             task=task,
             batch_norm=discriminator_batch_norm,
             classify_set=classify_set,
+            spectral_norm=spectral_norm,
             ghost_batch=stream.ghost_batch,
         ),
     }
@@ -121,6 +127,8 @@ def adversarial(
     """
     one_of("objective", objective, ("least_squares", "logistic"))
     one_of("predict_from", wiring.get("predict_from", "classifier"), ("classifier", "teacher"))
+    if wiring.get("discriminator_smoothing"):
+        raise UsageError("discriminator_smoothing is of class labels; this discriminator has none")
     game = admd(stream, teacher=teacher, **wiring)
 
     def both_losses(outputs, batch):

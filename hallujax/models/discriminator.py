@@ -27,6 +27,8 @@ class Discriminator(nn.Module):
         depend on the neighbours. The code never stops using batch statistics; here evaluation uses the running ones.
       negative_slope: of the leaky ReLU.
       classify_set: one decision a clip, from the frames' features side by side, instead of one a frame.
+      spectral_norm: divide every layer's weights by their largest singular value, which bounds how fast the logits
+        change with a feature (Miyato et al., ICLR 2018); one power iteration a training step. Not in either source.
       ghost_batch: clips that batch norm normalises together in training, 0 for the whole batch.
 
     Raises UsageError for an unknown task, or batch norm with the object task, which has none.
@@ -37,6 +39,7 @@ class Discriminator(nn.Module):
     batch_norm: bool = False
     negative_slope: float = 0.2
     classify_set: bool = False
+    spectral_norm: bool = False
     ghost_batch: int = 0
 
     @nn.compact
@@ -44,7 +47,7 @@ class Discriminator(nn.Module):
         """Logits [B, T, K + 1] of `features` [B, T, D]; [B, 1, K + 1] when the set of frames is classified.
 
         `position` [B, T, T], the one-hot index of each frame in its clip, is put before the features when
-        given. `train` is read by batch norm alone.
+        given. `train` is read by batch norm and the spectral norm alone.
         """
         if self.task not in ("action", "object"):
             raise UsageError(f"Discriminator: task={self.task!r} is unknown; use action or object")
@@ -55,15 +58,20 @@ class Discriminator(nn.Module):
             x = jnp.concatenate([position.astype(jnp.float32), x], axis=-1)
         if self.classify_set:
             x = x.reshape(x.shape[0], 1, -1)
-        return self._action(x, train) if self.task == "action" else self._object(x)
+        return self._action(x, train) if self.task == "action" else self._object(x, train)
+
+    def _layer(self, x: Array, layer: nn.Dense, train: bool) -> Array:
+        return (
+            nn.SpectralNorm(layer, name=f"{layer.name}_norm")(x, update_stats=train) if self.spectral_norm else layer(x)
+        )
 
     def _action(self, x: Array, train: bool) -> Array:
         groups = ghost_groups(x.shape[0], self.ghost_batch) if train else 1
 
         def dense(x, width, name):
             if not self.batch_norm:
-                return nn.Dense(width, kernel_init=xavier, name=name)(x)
-            x = nn.Dense(width, use_bias=False, kernel_init=he, name=name)(x)
+                return self._layer(x, nn.Dense(width, kernel_init=xavier, name=name), train)
+            x = self._layer(x, nn.Dense(width, use_bias=False, kernel_init=he, name=name), train)
             x = BatchNorm(train, momentum=0.997, groups=groups, name=f"{name}_bn")(x)
             return nn.leaky_relu(x, self.negative_slope)
 
@@ -71,13 +79,13 @@ class Discriminator(nn.Module):
         x = nn.leaky_relu(dense(x, 128, "fc2"), self.negative_slope)
         return dense(x, self.num_classes + 1, "logits")
 
-    def _object(self, x: Array) -> Array:
-        def dense(width, name):
-            return nn.Dense(width, kernel_init=xavier, name=name)
+    def _object(self, x: Array, train: bool) -> Array:
+        def dense(x, width, name):
+            return self._layer(x, nn.Dense(width, kernel_init=xavier, name=name), train)
 
-        x = nn.relu(dense(1024, "fc1")(x))
-        x = nn.relu(x + dense(1024, "residual1")(x))
-        x = nn.relu(x + dense(1024, "residual2")(x))
-        x = nn.relu(dense(2048, "fc2")(x))
-        x = nn.relu(dense(3076, "fc3")(x))
-        return dense(self.num_classes + 1, "logits")(x)
+        x = nn.relu(dense(x, 1024, "fc1"))
+        x = nn.relu(x + dense(x, 1024, "residual1"))
+        x = nn.relu(x + dense(x, 1024, "residual2"))
+        x = nn.relu(dense(x, 2048, "fc2"))
+        x = nn.relu(dense(x, 3076, "fc3"))
+        return dense(x, self.num_classes + 1, "logits")

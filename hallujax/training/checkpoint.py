@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
 from hallujax.errors import CheckpointError
+from hallujax.training import processes
 from hallujax.training.manifest import damage, write_manifest
 from hallujax.training.state import TrainState
 
@@ -81,8 +82,14 @@ class Checkpoints:
 
     def _latest_whole(self) -> int | None:
         """Sets the damaged ones after it aside; None before the first save."""
-        steps = sorted(self._latest.all_steps())
-        found = {step: damage(self._directory / "latest" / str(step)) for step in steps}
+        found = dict(
+            processes.agree(
+                lambda: [
+                    (step, damage(self._directory / "latest" / str(step))) for step in sorted(self._latest.all_steps())
+                ]
+            )
+        )
+        steps = list(found)
         whole = [step for step in steps if found[step] is None]
         if steps and not whole:
             raise CheckpointError(
@@ -92,11 +99,13 @@ class Checkpoints:
         for step in steps:
             if step > whole[-1]:
                 aside = self._directory / "damaged" / str(step)
-                shutil.rmtree(aside, ignore_errors=True)
-                aside.parent.mkdir(exist_ok=True)
-                (self._directory / "latest" / str(step)).rename(aside)
+                if processes.is_first():
+                    shutil.rmtree(aside, ignore_errors=True)
+                    aside.parent.mkdir(exist_ok=True)
+                    (self._directory / "latest" / str(step)).rename(aside)
                 self.noticed.append(f"the checkpoint of step {step} is damaged ({found[step]}); it is now {aside}")
         if self.noticed:
+            processes.wait("what is damaged is set aside")
             self._latest.reload()
         return whole[-1] if whole else None
 
@@ -109,10 +118,10 @@ class Checkpoints:
         Raises:
           CheckpointError: if there is none or it cannot be read.
         """
-        step = self._best.latest_step() if step is None else step
+        step = processes.agree(lambda: self._best.latest_step() if step is None else step)
         if step is None:
             raise CheckpointError(f"{self._directory} holds no finished checkpoint; train that stage first")
-        if what := damage(self._directory / "best" / str(step)):
+        if what := processes.agree(lambda: damage(self._directory / "best" / str(step))):
             raise CheckpointError(
                 f"{self._directory}/best/{step} is damaged: {what}; remove the folder {self._directory.parent} "
                 "to train that stage again"
@@ -143,7 +152,7 @@ class Checkpoints:
 
     def forget_best_after(self, step: int) -> None:
         """Drops best networks later than the progress knows of: a kill fell between the two writes."""
-        for later in self._best.all_steps():
+        for later in processes.agree(lambda: list(self._best.all_steps())):
             if later > step:
                 self._best.delete(later)
 

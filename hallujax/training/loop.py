@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,10 +18,13 @@ from hallujax.data.records import PreparedDataset
 from hallujax.evaluation.evaluate import Evaluator, evaluators, predictions_path
 from hallujax.experiment import Experiment, Stage
 from hallujax.methods import Method
+from hallujax.training import processes
 from hallujax.training.recorder import Recorder
 from hallujax.training.sharding import (
     check_batch_size,
+    lay_out,
     make_mesh,
+    own_part,
     replicated,
     split_over_data,
     state_sharding,
@@ -70,11 +74,12 @@ def train_stage(
     mirror = mirrored_joints(dataset.name, dataset.info["joint_names"]) if sees_joints else ()
     step, optimizers = bind_step(experiment, stage, method, steps, mesh=mesh, mirror=mirror)
     params, batch_stats, taken_over = starting_networks(experiment, stage, method, example, workdir)
+    processes.same({f"the checksum of what {stage.name} starts from": _checksum((params, batch_stats))})
     for line in taken_over:
         console.say(f"  {line}")
     state = initial_state(params, batch_stats, method.players, optimizers)
     placement = state_sharding(mesh, state)
-    recorder = Recorder(directory, stage, jax.device_put(state, placement))
+    recorder = Recorder(directory, stage, lay_out(state, placement))
     for line in recorder.noticed:
         console.say(f"  {line}")
     if recorder.step:
@@ -93,8 +98,7 @@ def train_stage(
         batch_size=stage.batch_size,
         seed=experiment.stage_seed(stage.name),
         position=recorder.progress.position,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        part=own_part(stage.batch_size, split_over_data(mesh)),
         threads=experiment.data.threads,
     )
 
@@ -102,6 +106,7 @@ def train_stage(
         batch = to_devices(next(batches), split_over_data(mesh))
         scale = jnp.float32(recorder.plateau.learning_rate_scale)
         recorder.stepped(*step_function(recorder.state, batch, scale, key))
+        processes.progress(f"{stage.name} {recorder.step}/{steps}")
         console.advance(stage.batch_size, f"{stage.name} {recorder.step}/{steps}")
 
     def validate() -> None:
@@ -109,14 +114,19 @@ def train_stage(
         predictions = evaluator_of[()].predict(recorder.state.params, recorder.state.batch_stats, rows)
         recorder.validated(predictions.accuracy, len(rows))
 
-    key = jax.device_put(jax.random.key(experiment.stage_seed(stage.name)), replicated(mesh))
+    key = jax.jit(lambda: jax.random.key(experiment.stage_seed(stage.name)), out_shardings=replicated(mesh))()
     try:
         with StopRequest() as stop:
             _fit(experiment, stage, steps, recorder, take_step, validate, stop)
             console.skip((steps - recorder.step) * stage.batch_size)  # what an early plateau saved
             _finish(stage, method, splits, recorder, evaluator_of, directory, console)
-        if stop.signal is not None:
-            raise Stopped(stop.signal, f"stopped after {stage.name}; the same command goes on with the next stage")
+            if (number := stop.reached()) is not None:
+                raise Stopped(number, f"stopped after {stage.name}; the same command goes on with the next stage")
+    except Stopped:
+        raise
+    except BaseException as error:
+        processes.fail(error)
+        raise
     finally:
         batches.close()
         recorder.close()
@@ -140,6 +150,13 @@ def training_rows(experiment: Experiment, stage: Stage, dataset: PreparedDataset
     return rows if stage.unlabelled else rows[labels_of_training(experiment, dataset, splits)[rows] != UNLABELLED]
 
 
+def _checksum(tree: Any) -> int:
+    checksum = 0
+    for leaf in jax.tree.leaves(tree):
+        checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
+    return checksum
+
+
 def _fit(
     experiment: Experiment,
     stage: Stage,
@@ -158,10 +175,11 @@ def _fit(
             recorder.log()
         if step in validate_at:
             validate()
-        if stop.signal is not None or (step % experiment.checkpoint_every == 0 and step < steps):
+        number = stop.reached()
+        if number is not None or (step % experiment.checkpoint_every == 0 and step < steps):
             recorder.save()
-        if stop.signal is not None:
-            raise Stopped(stop.signal, f"stopped in {stage.name} at step {step}; the same command continues there")
+        if number is not None:
+            raise Stopped(number, f"stopped in {stage.name} at step {step}; the same command continues there")
 
 
 def _check_splits(
@@ -189,7 +207,8 @@ def _finish(
     for name in (part for part in splits if part != "train"):
         for seen, evaluator in evaluator_of.items():
             predictions = evaluator.predict(networks["params"], networks["batch_stats"], splits[name])
-            predictions.save(predictions_path(directory, name, seen))
+            if processes.is_first():
+                predictions.save(predictions_path(directory, name, seen))
     summary: dict[str, Any] = {
         "name": stage.name,
         "method": stage.method,
@@ -205,9 +224,10 @@ def _finish(
         "best_step": progress.best_step,
         "best_validation_accuracy": progress.best_accuracy,
     }
-    partial = directory / "stage.json.partial"
-    partial.write_text(json.dumps(summary, indent=1) + "\n")
-    partial.replace(directory / "stage.json")
+    if processes.is_first():
+        partial = directory / "stage.json.partial"
+        partial.write_text(json.dumps(summary, indent=1) + "\n")
+        partial.replace(directory / "stage.json")
     console.say(
         f"  {stage.name}: validation accuracy {progress.best_accuracy:.3f} at step {progress.best_step}, "
         f"{recorder.seconds:.0f} s"

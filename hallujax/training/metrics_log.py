@@ -43,6 +43,18 @@ class MetricsLog:
         self._board.close()
 
 
+class NoLog:
+    """Of several processes, what all but the first have for a log."""
+
+    position = 0
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing: the first process has the same numbers."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def read_metrics(directory: pathlib.Path) -> list[dict[str, float]]:
     """All lines of a stage's `metrics.jsonl`; a last line cut off by a kill is left out."""
     lines = (directory / "metrics.jsonl").read_text().splitlines()

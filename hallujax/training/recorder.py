@@ -14,8 +14,9 @@ import numpy as np
 from hallujax.errors import NotFiniteError
 from hallujax.experiment import Stage
 from hallujax.training.checkpoint import Checkpoints
-from hallujax.training.metrics_log import MetricsLog
+from hallujax.training.metrics_log import MetricsLog, NoLog
 from hallujax.training.optimizer import Plateau
+from hallujax.training.processes import is_first
 from hallujax.training.state import TrainState
 
 
@@ -53,7 +54,7 @@ class Recorder:
         self.plateau = Plateau(
             stage.plateau.patience, stage.plateau.factor, stage.plateau.drops, **self.progress.plateau
         )
-        self._log = MetricsLog(directory, position=self.progress.log, step=self.step)
+        self._log = MetricsLog(directory, position=self.progress.log, step=self.step) if is_first() else NoLog()
         self._unsaved_best: dict[str, Any] | None = None
         self._started, self._before = time.monotonic(), self.progress.seconds
         self._metrics: Mapping[str, jax.Array] = {}

@@ -120,6 +120,31 @@ def check_batch_size(batch_size: int, mesh: Mesh, key: str) -> None:
         raise UsageError(f"{key}={batch_size} does not divide by the {mesh.size} devices")
 
 
+def own_part(batch_size: int, sharding: NamedSharding) -> np.ndarray:
+    """Which examples of a global batch this process reads, by their place in it, ascending.
+
+    Those that lie on its devices: so the batch is the same, example by example, whatever the number of processes.
+    """
+    indices = sharding.addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in indices]))
+
+
+def lay_out(tree: Any, sharding: Any) -> Any:
+    """Arrays that every process has, or that lie on the mesh already, laid out; `sharding` is one or a tree of them."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def lay(leaf: Any, how: NamedSharding) -> jax.Array:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, how)
+        value = np.asarray(leaf)  # device_put would send every value around, to compare them
+        return jax.make_array_from_callback(value.shape, how, lambda index: value[index])
+
+    if isinstance(sharding, NamedSharding):
+        return jax.tree.map(lambda leaf: lay(leaf, sharding), tree)
+    return jax.tree.map(lay, tree, sharding)
+
+
 def to_devices(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
     """This process's part of a global batch, on its devices."""
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}

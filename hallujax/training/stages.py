@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
@@ -19,9 +20,11 @@ from hallujax.data.records import PreparedDataset
 from hallujax.errors import UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage, System
 from hallujax.methods import Method
+from hallujax.training import processes
 from hallujax.training.loop import Splits, train_stage, training_rows
 from hallujax.training.start import build_method, imagenet_weights
 
+SECONDS_OF_FILE_SYSTEMS = 60.0  # that a network's may take to show one host what another wrote
 PACKAGES = (
     "hallujax",
     "jax",
@@ -40,6 +43,11 @@ def is_done(directory: pathlib.Path) -> bool:
     return (directory / "stage.json").exists()
 
 
+def finished(experiment: Experiment, workdir: pathlib.Path) -> set[str]:
+    """The stages that are done; several processes see the same, whatever their file systems show them."""
+    return set(processes.agree(lambda: [name for name in experiment.stages if is_done(workdir / name)]))
+
+
 def work_left(
     experiment: Experiment, workdir: pathlib.Path, dataset: PreparedDataset, splits: Splits
 ) -> tuple[float, float]:
@@ -48,8 +56,8 @@ def work_left(
         stage.name: stage.steps(len(training_rows(experiment, stage, dataset, splits))) * stage.batch_size
         for stage in experiment.order()
     }
-    done = sum(passes[name] for name in passes if is_done(workdir / name))
-    return sum(passes.values()), done
+    done = finished(experiment, workdir)
+    return sum(passes.values()), sum(passes[name] for name in passes if name in done)
 
 
 def train(
@@ -75,19 +83,23 @@ def train(
     if not tested:
         del splits["test"]
     workdir.mkdir(parents=True, exist_ok=True)
-    stages = experiment.order()
+    stages, done = experiment.order(), finished(experiment, workdir)
+    processes.same(_common(experiment) | {"the dataset's fingerprint": dataset.fingerprint})
     # What is wrong with the last stage or row is said before the first starts.
     methods = {stage.name: build_method(stage, len(dataset.classes)) for stage in stages}
     for system in experiment.systems:
         _check_test_modalities(system, methods)
     for stage in stages:
-        if not is_done(workdir / stage.name):
+        if stage.name not in done:
             for network, (source, _) in stage.init_from.items():
                 if source == IMAGENET:
                     imagenet_weights(experiment, stage, network, methods[stage.name])
-    for stage in stages:
-        _claim(experiment, stage, dataset, workdir)
-    _write_json(workdir / "run.json", describe_run(experiment, dataset))
+    if processes.is_first():
+        for stage in stages:
+            _claim(experiment, stage, dataset, workdir)
+        _write_json(workdir / "run.json", describe_run(experiment, dataset))
+    processes.wait("the workdir is claimed")
+    _check_shared(workdir / "run.json")
     if console is None:
         total, done = work_left(experiment, workdir, dataset, splits)
         with Console(total, done=done) as console:
@@ -104,8 +116,9 @@ def _train_all(
     workdir: pathlib.Path,
     console: Console,
 ) -> None:
+    done = finished(experiment, workdir)
     for stage in stages:
-        if is_done(workdir / stage.name):
+        if stage.name in done:
             console.say(f"{stage.name}: done already")
             continue
         clips = len(training_rows(experiment, stage, dataset, splits))
@@ -144,6 +157,24 @@ def _claim(experiment: Experiment, stage: Stage, dataset: PreparedDataset, workd
             )
 
 
+def _common(experiment: Experiment) -> dict[str, Any]:
+    """All keys but those that may differ from host to host."""
+    keys = _flat(dataclasses.asdict(experiment))
+    return {key: value for key, value in keys.items() if key not in ("data.directory", "imagenet_weights")}
+
+
+def _check_shared(path: pathlib.Path) -> None:
+    """Raises UsageError in a process that does not read what process 0 has just written there."""
+    written = processes.agree(path.read_text)
+    patience = time.monotonic() + SECONDS_OF_FILE_SYSTEMS
+    while not (path.exists() and path.read_text() == written):
+        if time.monotonic() > patience:
+            raise UsageError(
+                f"{path} is not what process 0 wrote: --workdir must be one folder that all processes share"
+            )
+        time.sleep(0.2)
+
+
 def describe_run(experiment: Experiment, dataset: PreparedDataset) -> dict[str, Any]:
     """What made a run: configuration, revision, versions, devices, dataset."""
     return {
@@ -160,6 +191,7 @@ def describe_run(experiment: Experiment, dataset: PreparedDataset) -> dict[str, 
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],
+        "processes": jax.process_count(),
         "cores": os.cpu_count(),
     }
 

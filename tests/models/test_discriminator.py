@@ -96,6 +96,26 @@ def test_object_network(features):
     assert sum(v.size for v in jax.tree.leaves(p)) == sum((i + 1) * o for i, o in widths)
 
 
+@pytest.mark.parametrize("task", ["action", "object"])
+def test_spectral_norm_leaves_no_layer_stretching_anything(features, task):
+    net = Discriminator(K, task=task, spectral_norm=True)
+    variables = net.init(jax.random.key(0), features)
+    plain = Discriminator(K, task=task)
+    assert jax.tree.map(jnp.shape, variables["params"]) == jax.tree.map(
+        jnp.shape, plain.init(jax.random.key(0), features)["params"]
+    )
+    iterate = jax.jit(lambda v: net.apply(v, features, train=True, mutable=["batch_stats"])[1])
+    for _ in range(100):
+        variables |= iterate(variables)
+    divided = {
+        name: {"kernel": layer["kernel"] / np.linalg.norm(layer["kernel"], 2), "bias": layer["bias"]}
+        for name, layer in variables["params"].items()
+    }
+    np.testing.assert_allclose(
+        net.apply(variables, features), plain.apply({"params": divided}, features), rtol=1e-3, atol=1e-4
+    )
+
+
 @pytest.mark.parametrize("arguments", [{"task": "scene"}, {"task": "object", "batch_norm": True}])
 def test_impossible_discriminators_are_refused(arguments, features):
     with pytest.raises(UsageError, match="Discriminator"):

@@ -6,7 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hallujax.models import layers
+from hallujax.errors import UsageError
+from hallujax.models import (
+    DeconvolutionDecoder,
+    Discriminator,
+    JointsStream,
+    UpProjectionDecoder,
+    VideoResNet,
+    head_of,
+    layers,
+)
 
 
 def draw(*shape, seed=0):
@@ -49,3 +58,52 @@ def test_max_pool(layout, shape):
         lambda x: nn.max_pool(x, (3, 3), strides=(2, 2), padding=pads),
         x,
     )
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_batch_norm_by_groups(groups):
+    """Each group by its own mean and variance; running statistics move towards the means over groups. In NumPy."""
+    x = np.random.default_rng(0).normal(2.0, 3.0, (6, 2, 5, 4)).astype(np.float32)
+    layer = layers.BatchNorm(train=True, momentum=0.9, groups=groups)
+    parameters = {"scale": jnp.array([1.0, 2.0, 0.5, 1.0]), "bias": jnp.array([0.0, 1.0, 0.0, -1.0])}
+    variables = {"params": parameters, "batch_stats": {"mean": jnp.full(4, 0.5), "var": jnp.full(4, 2.0)}}
+    y, moved = jax.jit(lambda x: layer.apply(variables, x, mutable=["batch_stats"]))(x)
+
+    parts = x.astype(np.float64).reshape(groups, -1, 4)
+    mean, var, count = parts.mean(1), parts.var(1), parts.shape[1]
+    expected = (parts - mean[:, None]) / np.sqrt(var[:, None] + 1e-5) * parameters["scale"] + parameters["bias"]
+    np.testing.assert_allclose(y, expected.reshape(x.shape), rtol=1e-4, atol=1e-5)
+    running = moved["batch_stats"]
+    np.testing.assert_allclose(running["mean"], 0.9 * 0.5 + 0.1 * mean.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(running["mean"], 0.9 * 0.5 + 0.1 * parts.mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(running["var"], 0.9 * 2.0 + 0.1 * (var * count / (count - 1)).mean(0), rtol=1e-5)
+    in_evaluation = layers.BatchNorm(train=False, groups=4).apply(variables, x)  # 6 rows do not divide by it
+    expected = (x - 0.5) / np.sqrt(2.0 + 1e-5) * parameters["scale"] + parameters["bias"]
+    np.testing.assert_allclose(in_evaluation, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_are_of_clips_whatever_the_network():
+    """In groups of two clips, what a clip becomes depends on the other of its group, and on no clip elsewhere."""
+    small = {"num_classes": 3, "bottleneck": 4, "ghost_batch": 2}
+    for network, x in (
+        (VideoResNet(**small, stage_sizes=(1,), width=4), draw(4, 3, 8, 8, 3)),
+        (JointsStream(**small, width=4), draw(4, 3, 1, 5, 3)),
+        (Discriminator(3, batch_norm=True, ghost_batch=2), draw(4, 3, 6)),
+        (Discriminator(3, batch_norm=True, ghost_batch=2, classify_set=True), draw(4, 3, 6)),
+        (DeconvolutionDecoder(2, ghost_batch=2), draw(4, 3, 2, 2, 8)),
+        (UpProjectionDecoder(1, ghost_batch=2), draw(4, 3, 2, 2, 8)),
+        (head_of(VideoResNet(**small), "maps"), draw(4, 3, 2, 2, 8)),
+    ):
+        variables = jax.jit(network.init)(jax.random.key(0), x)
+
+        @jax.jit
+        def output(x, network=network, variables=variables):
+            found = network.apply(variables, x, train=True, mutable=["batch_stats"])[0]
+            return getattr(found, "logits", found)
+
+        change = np.abs(output(x) - output(x.at[1].add(draw(*x.shape[1:], seed=1))))
+        name = type(network).__name__
+        assert change[0].max() > 1e-3, f"{name}: clip 0 does not see clip 1"
+        np.testing.assert_allclose(change[2:], 0.0, atol=1e-6, err_msg=name)
+        with pytest.raises(UsageError, match="3 clips does not divide into groups of ghost_batch=2"):
+            output(x[:3])

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -38,8 +39,8 @@ def one_stage(tmp_path_factory):
     return path
 
 
-def start(config, tiny, workdir, *flags, devices=1):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+def start(config, tiny, workdir, *flags, devices=1, **variables):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), **variables}
     environment["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
     program = [sys.executable, "-m", "hallujax.cli", "train", f"--config={config}:{tiny.parent}"]
     return subprocess.Popen(
@@ -52,12 +53,19 @@ def start(config, tiny, workdir, *flags, devices=1):
     )
 
 
-def test_a_whole_stage_runs_on_two_devices(one_stage, tiny, tmp_path):
-    process = start(one_stage, tiny, tmp_path, devices=2)
+def test_a_whole_stage_runs_on_eight_devices_and_compiles_once(one_stage, tiny, tmp_path):
+    """Four epochs, validated and saved between, the state in two parts: one step and one evaluation are compiled."""
+    flags = ("mesh.model=2", "training.batch_size=8", "training.ghost_batch=1", "training.epochs=4.0")
+    flags = [f"--config.{flag}" for flag in (*flags, "checkpoint_every=2")]
+    process = start(one_stage, tiny, tmp_path, *flags, devices=8, JAX_LOG_COMPILES="1")
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
+    summary = json.loads((tmp_path / "depth" / "stage.json").read_text())
+    assert summary["steps"] >= 6
+    for function in ("train_step", "evaluation_step"):
+        assert len(re.findall(rf"Compiling jit\({function}\)", errors)) == 1, errors
     assert Predictions.load(tmp_path / "depth" / "predictions_test.npz").logits.shape[1] == 4
-    assert len(json.loads((tmp_path / "run.json").read_text())["devices"]) == 2
+    assert len(json.loads((tmp_path / "run.json").read_text())["devices"]) == 8
 
 
 def test_ctrl_c_saves_and_leaves_with_130(one_stage, tiny, tmp_path):
