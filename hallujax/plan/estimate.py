@@ -30,7 +30,7 @@ class StagePlan:
       sent: bytes that each device sends in a step.
       compute, communicate: seconds, one after the other; None where the rates are not known.
       steps, clips: of the whole stage; None if the number of training clips is not known.
-      checkpoints: bytes on disk, all that are kept.
+      checkpoints: bytes of the arrays on disk, at the most that are kept.
       remedies: settings that would make it fit, or say that none was found; empty where it fits.
     """
 
