@@ -167,7 +167,8 @@ def _print_table(console: Console, headings: Sequence[str], rows: Iterable[Seque
 
 
 def _mega(count: float) -> str:
-    return f"{count / 1e6:,.1f}" if count < 1e8 else f"{count / 1e6:,.0f}"
+    mega = count / 1e6
+    return f"{mega:.2g}" if mega < 1 else f"{mega:,.1f}" if mega < 100 else f"{mega:,.0f}"
 
 
 def _giga(count: float) -> str:
@@ -186,7 +187,7 @@ def _totals(planned: Plan) -> str:
         time = "How long a step takes on this processor no sheet says: train a few"
     else:
         time = "How many clips are trained on is not known: --clips gives the hours"
-    return f"{time}. Checkpoints: {_giga(planned.checkpoints)} GB on disk when all stages are done."
+    return f"{time}. Checkpoints: up to {_giga(planned.checkpoints)} GB on disk."
 
 
 def _caveats(planned: Plan) -> list[str]:

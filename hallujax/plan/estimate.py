@@ -30,7 +30,7 @@ class StagePlan:
       sent: bytes that each device sends in a step.
       compute, communicate: seconds, one after the other; None where the rates are not known.
       steps, clips: of the whole stage; None if the number of training clips is not known.
-      checkpoints: bytes on disk, all that are kept.
+      checkpoints: bytes of the arrays on disk, at the most that are kept.
       remedies: settings that would make it fit, or say that none was found; empty where it fits.
     """
 
@@ -214,10 +214,6 @@ def _remedies(
     trace: Callable[[Stage, int], DeviceStep],
 ) -> list[str]:
     """Settings that would make a stage fit, each by itself."""
-
-    def fits(other: Stage) -> bool:
-        return _stage_plan(other, machine, model, None, share, trace(other, share)).fits
-
     found = []
     if share > 1:
         # Activations grow with the clips, gradients do not: two traces say how much of what.
@@ -228,13 +224,15 @@ def _remedies(
         if room > 0:
             found.append(f"batch_size={room * machine.count} ({room} clips a device)")
         parts = next((n for n in range(2, share + 1) if share % n == 0 and share // n <= room), None)
-        if stage.accumulate == 1 and parts and fits(dataclasses.replace(stage, accumulate=parts)):
-            found.append(f"accumulate={parts} (micro-batches of {share // parts} clips a device)")
-    if not stage.remat and fits(dataclasses.replace(stage, remat=True)):
-        found.append("remat=True")
+        if stage.accumulate == 1 and parts:
+            cut = dataclasses.replace(stage, accumulate=parts)
+            if _stage_plan(cut, machine, model, None, share, trace(cut, share)).fits:
+                found.append(f"accumulate={parts} (micro-batches of {share // parts} clips a device)")
     step = trace(stage, share)
-    for cut in (2**n for n in range(1, 11)):
-        if cut > model and machine.count % cut == 0 and _stage_plan(stage, machine, cut, None, share, step).fits:
-            found.append(f"mesh.model={cut}")
+    for length in (2**n for n in range(1, 11)):
+        if length <= model or machine.count % length:
+            continue
+        if _stage_plan(stage, machine, length, None, share, step).fits:
+            found.append(f"mesh.model={length}")
             break
-    return found or ["none of the settings alone: combine remat=True, a smaller batch_size and mesh.model"]
+    return found or ["no single setting: combine a smaller batch_size, accumulate and mesh.model"]

@@ -70,17 +70,27 @@ def device_step(experiment: Experiment, stage: Stage, clip: Clip, clips: int, ba
     clips = math.ceil(clips / stage.accumulate) * stage.accumulate
     ghost = math.gcd(stage.ghost_batch, clips // stage.accumulate) if stage.ghost_batch else 0
     part = dataclasses.replace(stage, batch_size=clips, ghost_batch=ghost)
-    if backend == "cpu":  # where XLA's schedule takes back what either saves: docs/plan.md
+    if backend == "cpu":  # where XLA computes micro-batches side by side, and again too early: docs/plan.md
         part = dataclasses.replace(part, remat=False, accumulate=1)
-    method = build_method(part, clip.classes)
-    step, optimizers = bind_step(experiment, part, method, STEPS, mirror=clip.mirror)
+    traced = _traced(experiment, part, clip, backend)
+    if not part.remat:
+        return traced
+    # More is computed; whether less is held is the compiler's schedule, and the two that were asked hold no less.
+    keeping = _traced(experiment, dataclasses.replace(part, remat=False), clip, backend)
+    return dataclasses.replace(traced, program=dataclasses.replace(traced.program, peak=keeping.program.peak))
+
+
+def _traced(experiment: Experiment, stage: Stage, clip: Clip, backend: str) -> DeviceStep:
+    """The step of a stage whose whole batch is on one device."""
+    method = build_method(stage, clip.classes)
+    step, optimizers = bind_step(experiment, stage, method, STEPS, mirror=clip.mirror)
     batch = {
-        name: jax.ShapeDtypeStruct((clips, *shape.shape), shape.dtype)
+        name: jax.ShapeDtypeStruct((stage.batch_size, *shape.shape), shape.dtype)
         for name, shape in clip.shapes.items()
         if name in method.modalities.values()
     }
     batch |= {
-        name: jax.ShapeDtypeStruct((clips,), dtype)
+        name: jax.ShapeDtypeStruct((stage.batch_size,), dtype)
         for name, dtype in (("label", jnp.int32), ("mask", jnp.float32), ("sample", jnp.uint32))
     }
 
