@@ -118,6 +118,7 @@ class Recorder:
         self._waited_since_line = 0.0
         self._pending: _Step | None = None
         self._error: HallujaxError | None = None
+        self._last_skip: NotFiniteError | None = None
 
     @property
     def seconds(self) -> float:
@@ -160,9 +161,11 @@ class Recorder:
         """Counts a validation: the best networks are kept, ties going to the later.
 
         Raises:
-          NotFiniteError, DataError: as `stepped`.
+          NotFiniteError, DataError: as `stepped`; the first also if no step so far was finite.
         """
         self._settle()
+        if self.watch.skipped == self.step:  # a short stage must not end as it began
+            self._error = self._last_skip
         self._check()
         self._log.write(self.step, {"validation/accuracy": accuracy, "validation/clips": clips})
         self.plateau.update(accuracy)
@@ -255,12 +258,13 @@ class Recorder:
         some = ", ".join(clips[:_NAMED]) + (f" and {len(clips) - _NAMED} more" if clips[_NAMED:] else "")
         self._say(f"step {step.number} skipped: {what}; its clips are {some}")
         self._log.write(step.number, {"not_finite": wrong, "clips": clips})
+        self._last_skip = NotFiniteError(
+            f"stage {self._stage.name} at step {step.number}: {what}, in {self.watch.in_a_row} steps in a row; the "
+            f"last one's clips are {some}. The checkpoint holds the networks from before these steps. Lower the "
+            "learning rate, or set optimizer.clip"
+        )
         if self.watch.in_a_row > self._stage.skipped_steps:
-            self._error = NotFiniteError(
-                f"stage {self._stage.name} at step {step.number}: {what}, in {self.watch.in_a_row} steps in a row; the "
-                f"last one's clips are {some}. The checkpoint holds the networks from before these steps. Lower the "
-                "learning rate, or set optimizer.clip"
-            )
+            self._error = self._last_skip
 
     def _check(self) -> None:
         """Raises what the steps have come to; saved first: a skipped step changed nothing, so the state is whole."""

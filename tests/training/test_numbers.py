@@ -320,7 +320,10 @@ def test_a_run_that_stays_not_finite_stops_with_what_was_before(one, poisoned, t
 
 
 def test_an_absurd_learning_rate_never_reaches_the_parameters(one, tmp_path):
-    """1e39 is infinite in float32: every update is, so every step is skipped and the first networks remain."""
+    """1e39 is infinite in float32: every update is, so every step is skipped and the first networks remain.
+
+    With more patience than there are steps before the first validation, that stops it.
+    """
     rgb = one.stages["rgb"]
     broken = dataclasses.replace(
         rgb, optimizer=dataclasses.replace(rgb.optimizer, learning_rate=1e39, warmup=0.0), skipped_steps=3
@@ -335,10 +338,10 @@ def test_an_absurd_learning_rate_never_reaches_the_parameters(one, tmp_path):
 
 
 def test_validation_that_is_not_finite_names_clips_and_keeps_the_best(one, tmp_path):
-    """At 1e30 the parameters are finite and the logits are not."""
+    """At 1e15 the parameters are finite and the logits are not."""
     rgb = one.stages["rgb"]
     broken = dataclasses.replace(
-        rgb, optimizer=dataclasses.replace(rgb.optimizer, learning_rate=1e30, warmup=0.0), skipped_steps=100
+        rgb, optimizer=dataclasses.replace(rgb.optimizer, learning_rate=1e15, warmup=0.0), skipped_steps=100
     )
     message = r"in stage rgb at step 4: 12 of 12 clips have logits that are not finite: \w+.* and 4 more; the best"
     with pytest.raises(NotFiniteError, match=f"{message} checkpoint does not exist"):
