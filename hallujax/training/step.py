@@ -103,7 +103,7 @@ def train_step(
     decisive = {name: value for name, value in metrics.items() if name.startswith(("loss/", "gradient_norm/"))}
     moved = {name: (params[name], batch_stats[name]) for name in method.players}
     finite = all_finite((decisive, moved))
-    metrics |= {"skipped": 1 - finite.astype(jnp.int32), "bad_clips": batch["mask"].size - jnp.sum(batch["mask"])}
+    metrics |= {"skipped": 1 - finite.astype(jnp.int32), "bad_clips": batch["mask"].size - examples}
     new = TrainState(state.step, params, batch_stats, opt_state)
     kept = jax.tree.map(lambda now, before: jnp.where(finite, now, before), new, state)
     return kept.replace(step=state.step + 1), metrics
