@@ -8,6 +8,7 @@ from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import UsageError
+from hallujax.evaluation import published
 from hallujax.evaluation.evaluate import evaluators, predictions_path
 from hallujax.evaluation.finished import open_dataset, read_experiment, restore
 from hallujax.evaluation.table import accuracy_text, system_predictions, tabulate, write_table
@@ -60,12 +61,13 @@ def print_table(rows: list[dict]) -> None:
     from rich.table import Table
 
     table = Table("system", "tested on")
-    for column in ("accuracy %", "clip-passes", "NTU x-sub, published %"):
-        table.add_column(column, justify="right")
+    columns = list(rows[0]["published"]) if rows else []
+    for title in ("accuracy %", "clip-passes", *(f"{published.COLUMNS[column]}, published %" for column in columns)):
+        table.add_column(title, justify="right")
     for row in rows:
-        (published,) = row["published"].values()
         modalities, passes = " + ".join(row["test_modalities"]), row["clip_passes"]
-        table.add_row(row["method"], modalities, accuracy_text(row), f"{passes or 0:,}", f"{published or '-'}")
+        known = [str(row["published"][column] or "-") for column in columns]
+        table.add_row(row["method"], modalities, accuracy_text(row), f"{passes or 0:,}", *known)
     RichConsole().print(table)
 
 

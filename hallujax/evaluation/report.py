@@ -79,6 +79,7 @@ def _page(run: Run) -> dict[str, Any]:
         "facts": _facts(run, len(classes)),
         "tiles": _tiles(run),
         "rows": _table(run),
+        "published_column": run.published_column,
         "several_seeds": any(len(row.accuracies) > 1 for row in run.rows),
         "bars": figures.accuracy_bars(_bars(run), chance) if run.rows else None,
         "samples": _samples(run, dataset, reason),

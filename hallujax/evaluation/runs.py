@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hallujax.errors import DataError, UsageError
+from hallujax.evaluation import published
 from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
 from hallujax.experiment import IMAGENET
 from hallujax.training.metrics_log import read_metrics
@@ -44,7 +45,7 @@ class Row:
       mean: of `accuracies` (fractions), None where no seed is done.
       deviation: over seeds, None where one is done.
       validation: mean accuracy on validation clips, None where unknown.
-      published: percent on NTU RGB+D, cross-subject.
+      published: percent in `Run.published_column`.
       stages: whose mean clip logits predict.
       role: what it is compared as, where the configuration says so; see `comparison.role`.
       missing_seeds: of the table, that have no number yet.
@@ -80,6 +81,12 @@ class Run:
         """Class names; numbers where the table names none."""
         widths = [stage.test.logits.shape[1] for stage in self.stages if stage.test is not None]
         return [str(name) for name in self.table.get("classes") or range(max(widths, default=0))]
+
+    @property
+    def published_column(self) -> str | None:
+        """What the published column of the table is called; None where it has none."""
+        found = next((list(entry.get("published") or {}) for entry in self.table.get("rows", [])), [])
+        return published.COLUMNS.get(found[0], found[0]) if found else None
 
     @property
     def seeds(self) -> list[str]:
@@ -155,7 +162,7 @@ def _row_from_table(entry: dict[str, Any], systems: dict[str, tuple[str, ...]]) 
         deviation=entry.get("deviation"),
         validation=entry.get("validation"),
         clip_passes=entry.get("clip_passes"),
-        published=(entry.get("published") or {}).get("ntu_cross_subject"),
+        published=next(iter((entry.get("published") or {}).values()), None),
         note=entry.get("note") or "",
         stages=tuple(entry.get("stages") or systems.get(method, (method,))),
         role=entry.get("role"),

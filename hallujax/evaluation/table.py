@@ -17,8 +17,6 @@ from hallujax.evaluation.comparison import paired_bootstrap
 from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
 from hallujax.experiment import Experiment, System
 
-PUBLISHED_COLUMN = "ntu_cross_subject"  # the slides' first protocol, shown beside our own benchmark's numbers
-
 REFERENCES = ("ensemble", "rgb", "teacher")  # roles whose first row the others are measured by
 
 
@@ -33,8 +31,9 @@ def tabulate(experiment: Experiment, workdirs: Mapping[int, pathlib.Path]) -> li
       Rows `{"method", "role", "stages", "test_modalities", "accuracies": {seed: fraction or None where it is missing},
       "mean", "deviation" (sample standard deviation, None below two seeds), "validation" (mean accuracy on validation
       clips, what a choice among rows may rest on), "test_clips", "clip_passes" (of training, ancestors included),
-      "published": {column: percent or None}, "difference" (to the first row of role `ensemble`, as
-      `comparison.Difference`; None unless the two have the same seeds), "recovered" (see `_recovered`)}`.
+      "published": {column: percent or None} (empty where the papers report nothing of the protocol), "difference" (to
+      the first row of role `ensemble`, as `comparison.Difference`; None unless the two have the same seeds),
+      "recovered" (see `_recovered`)}`.
 
     Raises:
       DataError: if a system's stages were evaluated on different clips or classes.
@@ -95,6 +94,8 @@ def _row(experiment: Experiment, system: System, workdirs: Mapping[int, pathlib.
     seen = sorted(system.test_modalities or modalities, key=lambda m: (m != "rgb", m))
     found = [value for value in accuracies.values() if value is not None]
     table, method = system.published
+    column = published.column(experiment.data.dataset, experiment.data.protocol)
+    known = published.value(table, method, column, system.test_modalities or None) if table and column else None
     return {
         "method": system.name,
         "role": system.role,
@@ -106,11 +107,7 @@ def _row(experiment: Experiment, system: System, workdirs: Mapping[int, pathlib.
         "validation": statistics.fmean(validation) if validation else None,
         "test_clips": clips,
         "clip_passes": passes,
-        "published": {
-            PUBLISHED_COLUMN: published.value(table, method, PUBLISHED_COLUMN, system.test_modalities or None)
-            if table
-            else None
-        },
+        "published": {column: known} if column else {},
     }
 
 
@@ -153,7 +150,7 @@ def write_table(out: pathlib.Path, rows: list[dict[str, Any]], facts: Mapping[st
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
     """One line a row, one accuracy column a seed; empty where a seed is missing."""
-    seeds = list(rows[0]["accuracies"]) if rows else []
+    seeds, columns = (list(rows[0]["accuracies"]), list(rows[0]["published"])) if rows else ([], [])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -169,7 +166,7 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
             "recovered",
             "test_clips",
             "clip_passes",
-            PUBLISHED_COLUMN,
+            *columns,
         ]
     )
     for row in rows:
@@ -179,24 +176,22 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
         writer.writerow(
             [row["method"], "+".join(row["test_modalities"])]
             + ["" if value is None else f"{value:.4f}" for value in values]
-            + [row["test_clips"], row["clip_passes"], row["published"][PUBLISHED_COLUMN] or ""]
+            + [row["test_clips"], row["clip_passes"], *(row["published"][column] or "" for column in columns)]
         )
     return text.getvalue()
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
     """The table for people: percentages, mean and standard deviation, seeds counted where some are missing."""
-    lines = [
-        "| system | tested on | accuracy % | to the RGB ensemble, points (95 %) | teacher recovered % | clip-passes "
-        "| NTU cross-subject, published % |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    columns = list(rows[0]["published"]) if rows else []
+    header = ["system", "tested on", "accuracy %", "to the RGB ensemble, points (95 %)", "teacher recovered %"]
+    header += ["clip-passes", *(f"{published.COLUMNS[column]}, published %" for column in columns)]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for row in rows:
-        lines.append(
-            f"| {row['method']} | {' + '.join(row['test_modalities'])} | {accuracy_text(row)} "
-            f"| {difference_text(row)} | {_percent(row['recovered'])} | {row['clip_passes'] or '-'} "
-            f"| {row['published'][PUBLISHED_COLUMN] or '-'} |"
-        )
+        cells = [row["method"], " + ".join(row["test_modalities"]), accuracy_text(row), difference_text(row)]
+        cells += [_percent(row["recovered"]), str(row["clip_passes"] or "-")]
+        cells += [str(row["published"][column] or "-") for column in columns]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

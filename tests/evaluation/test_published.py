@@ -2,6 +2,7 @@
 
 import pytest
 
+from hallujax.data.protocols import PROTOCOLS
 from hallujax.errors import UsageError
 from hallujax.evaluation import published
 
@@ -33,6 +34,16 @@ def test_a_method_listed_twice_needs_its_test_modalities():
     assert published.value("admd-nyud", "ModDrop [22]", "nyud", ("rgb", "depth")) == 58.93
     with pytest.raises(UsageError, match=r"2 rows .* 'ModDrop \[22\]'"):
         published.value("admd-nyud", "ModDrop [22]", "nyud")
+
+
+def test_each_dataset_is_shown_beside_its_own_column():
+    assert {published.column(*case) for case in published._COMPARED} == set(published.COLUMNS)
+    assert published.column("nw_ucla", "cross_view") == published.column("nw_ucla", "cross_view_12_3") == "nw_ucla"
+    assert published.column("ntu_rgbd60", "cross_view") == "ntu_cross_view"
+    for nothing in (("folder", "own"), ("ntu_rgbd120", "cross_setup"), ("nw_ucla", "cross_view_13_2")):
+        assert published.column(*nothing) is None
+    for dataset, protocol in published._COMPARED:
+        assert protocol in PROTOCOLS[dataset]
 
 
 def test_every_row_is_there_and_within_bounds():

@@ -10,6 +10,7 @@ from configs import baselines
 from hallujax.evaluation.evaluate import Predictions, predictions_path
 from hallujax.evaluation.table import as_csv, as_markdown, tabulate
 from hallujax.experiment import read_config
+from hallujax.tables import print_table
 
 CLIPS = 200
 
@@ -76,3 +77,25 @@ def test_the_csv_and_the_markdown_say_the_same(experiment, workdir):
     assert read["RGB ensemble"]["difference"] == read["Depth"]["recovered"] == ""
     (line,) = (line for line in as_markdown(rows).splitlines() if line.startswith("| RGB from depth (control)"))
     assert "| 70.0 | +20.0 (+14.5 to +25.5) | 50 |" in line
+
+
+@pytest.mark.parametrize(
+    ("where", "column", "percent"),
+    [
+        ("mocap_rgbd,cross_view", "NTU cross-view, published %", "75.16"),
+        ("nw_ucla,cross_view", "NW-UCLA, published %", "72.38"),
+        ("uwa3dii,cross_view", "UWA3DII, published %", "75.28"),
+        ("folder,own", None, None),
+    ],
+)
+def test_the_published_column_is_the_datasets_own(workdir, where, column, percent):
+    experiment = read_config(baselines.get_config(where))
+    rows = tabulate(experiment, {0: workdir})
+    header, _, depth, *_ = as_markdown(rows).splitlines()
+    print_table(rows)
+    if column is None:
+        assert header.endswith("clip-passes |") and depth.endswith("| 100 |")
+        assert as_csv(rows).splitlines()[0].endswith("clip_passes")
+    else:
+        assert header.endswith(f"| {column} |") and depth.endswith(f"| {percent} |")
+        assert as_csv(rows).splitlines()[1].endswith(percent)
