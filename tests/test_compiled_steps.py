@@ -1,4 +1,4 @@
-"""What the compiled steps of the four systems do, without a clock: operations, bytes, layouts, nothing said to the host.
+"""What the compiled steps of the four systems do, without a clock: operations, bytes, layouts, no word to the host.
 
 Operations are compared with what the layers' shapes say. The bounds on bytes and layouts are those of jax 0.10.2 on a
 CPU with a few percent of room; a change that breaks one has made the step dearer or has to say why it is not.
