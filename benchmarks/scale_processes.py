@@ -32,7 +32,13 @@ def step_times(folder: Path, count: int, case: Case, steps: int) -> list[float]:
         "training.evaluations": 1,
         "log_every": 1,
     }
-    command = [sys.executable, "-m", "hallujax.cli", "train", "--config=benchmarks/one_stream.py:mocap_rgbd,cross_subject"]
+    command = [
+        sys.executable,
+        "-m",
+        "hallujax.cli",
+        "train",
+        "--config=benchmarks/one_stream.py:mocap_rgbd,cross_subject",
+    ]
     command += [f"--workdir={workdir}", *(f"--config.{key}={value}" for key, value in flags.items())]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     with socket.socket() as free:

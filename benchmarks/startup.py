@@ -83,7 +83,13 @@ def start_training(workdir: Path, data: Path, cache: Path, case) -> float:
         "log_every": 1,
         "checkpoint_every": 1,  # metrics reach the disk with the checkpoint that speaks of them
     }
-    command = [sys.executable, "-m", "hallujax.cli", "train", "--config=benchmarks/one_stream.py:mocap_rgbd,cross_subject"]
+    command = [
+        sys.executable,
+        "-m",
+        "hallujax.cli",
+        "train",
+        "--config=benchmarks/one_stream.py:mocap_rgbd,cross_subject",
+    ]
     command += [f"--workdir={workdir}", *(f"--config.{key}={value}" for key, value in flags.items())]
     begun = time.perf_counter()
     with (workdir.parent / f"{workdir.name}.log").open("w+") as log:
