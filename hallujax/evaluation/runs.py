@@ -121,6 +121,8 @@ def read_run(folder: pathlib.Path) -> Run:
     if not table:
         source = "results.json" if results else "the predictions its stages left"
         problems.append(f"no table.json: accuracies are from {source}, budgets and published figures are left out")
+    if stages and "config" not in settings:
+        problems.append("run.json is missing or holds no configuration: what made this run is left out")
     declared = settings.get("config", {}).get("systems", [])
     systems = {system["name"]: tuple(system["stages"]) for system in declared}
     systems = systems or {stage.name: (stage.name,) for stage in stages}
@@ -280,6 +282,8 @@ def _read_stage(folder: pathlib.Path, seed: str, problems: list[str]) -> Stage:
             lines = read_metrics(folder)
         except CheckpointError as error:
             problems.append(f"{where}: no curves, {error}")
+    elif info:
+        problems.append(f"{where}: metrics.jsonl is missing, no curves")
     test = _read_predictions(predictions_path(folder, "test"), where, problems)
     narrowed = {
         tuple(path.stem.removeprefix("predictions_test_").split("+")): _read_predictions(path, where, problems)
