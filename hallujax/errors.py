@@ -6,6 +6,10 @@ class HallujaxError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """One line, whatever is in the names and texts that it quotes: control characters stand as escapes."""
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+
 
 class UsageError(HallujaxError):
     """A wrong argument, configuration key, or combination of both."""
