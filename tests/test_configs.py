@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from hallujax.errors import UsageError
 from hallujax.evaluation import published
 from hallujax.experiment import read_config
-from hallujax.training.loop import build_method
+from hallujax.training.start import build_method
 
 NAMES = (
     "streams",

@@ -22,7 +22,7 @@ from hallujax.experiment import Experiment
 from hallujax.plan.devices import read_machine
 from hallujax.plan.estimate import BANDWIDTH_REACHED, PEAK_REACHED, Plan, StagePlan, plan
 from hallujax.plan.stage import Clip
-from hallujax.training.loop import training_rows
+from hallujax.training.input import training_rows
 from hallujax.training.start import build_method
 
 # Classes, and pixels a side as `hallujax prepare` writes them unless told otherwise.

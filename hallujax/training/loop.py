@@ -11,15 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from hallujax.console import Console
-from hallujax.data.joints import JOINTS, mirrored_joints
-from hallujax.data.labels import UNLABELLED, training_labels
-from hallujax.data.pipeline import ClipLoader, check_clips, rows_of_batch, training_batches
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import DataError, NotFiniteError
 from hallujax.evaluation.evaluate import Evaluator, evaluators, predictions_path
 from hallujax.experiment import Experiment, Stage
 from hallujax.methods import Method
 from hallujax.training import processes
+from hallujax.training.input import Splits, TrainingInput, check_splits
 from hallujax.training.recorder import Recorder
 from hallujax.training.sharding import (
     check_batch_size,
@@ -35,8 +33,6 @@ from hallujax.training.start import bind_step, build_method, starting_networks
 from hallujax.training.step import initial_state
 from hallujax.training.stop import Stopped, StopRequest
 from hallujax.training.summary import write_summary
-
-Splits = Mapping[str, np.ndarray]  # {"train", "validation", "test"}: rows of the clip index; test may be left out
 
 
 def train_stage(
@@ -56,34 +52,14 @@ def train_stage(
     mesh = make_mesh(experiment.mesh)
     method = build_method(stage, len(dataset.classes))
     evaluator_of = evaluators(method, dataset, experiment.data, experiment.transforms, mesh)
-    loader = ClipLoader(
-        dataset,
-        sorted(set(method.modalities.values())),
-        frames=experiment.data.frames,
-        sampling=experiment.data.sampling,
-        seed=experiment.stage_seed(stage.name),
-        labels=labels_of_training(experiment, dataset, splits),
-        bad_records=experiment.data.bad_records,
-    )
+    source = TrainingInput(experiment, stage, method, dataset, splits)
     check_batch_size(stage.batch_size, mesh, f"stages.{stage.name}.batch_size")
-    _check_splits(experiment, method, dataset, splits, console)
-    trained = training_rows(experiment, stage, dataset, splits)
-    steps = stage.steps(len(trained))
-
-    def clips_of(step: int) -> list[str]:
-        rows = rows_of_batch(
-            trained, batch_size=stage.batch_size, seed=experiment.stage_seed(stage.name), number=step - 1
-        )
-        return [dataset.clip_id(row) for row in rows]
+    check_splits(experiment, method, dataset, splits, console)
 
     directory = workdir / stage.name
     directory.mkdir(parents=True, exist_ok=True)
-    first = splits["train"][: stage.batch_size]  # more than one: with `skip` it may be the first that is damaged
-    example = {name: value[:1] for name, value in loader(np.arange(len(first)), first).items()}
-    sees_joints = JOINTS in method.modalities.values()
-    mirror = mirrored_joints(dataset.name, dataset.info["joint_names"]) if sees_joints else ()
-    step, optimizers = bind_step(experiment, stage, method, steps, mesh=mesh, mirror=mirror)
-    params, batch_stats, taken_over = starting_networks(experiment, stage, method, example, workdir)
+    step, optimizers = bind_step(experiment, stage, method, source.steps, mesh=mesh, mirror=source.mirror)
+    params, batch_stats, taken_over = starting_networks(experiment, stage, method, source.example(), workdir)
     processes.same({f"the checksum of what {stage.name} starts from": _checksum((params, batch_stats))})
     for line in taken_over:
         console.say(f"  {line}")
@@ -94,11 +70,11 @@ def train_stage(
         stage,
         lay_out(state, placement),
         fingerprint=dataset.fingerprint,
-        clips_of=clips_of,
+        clips_of=source.clips_of,
         say=lambda line: console.say(f"  {line}"),
     )
     if recorder.step:
-        console.say(f"  continued after {recorder.step} of {steps} steps")
+        console.say(f"  continued after {recorder.step} of {source.steps} steps")
     console.skip(recorder.step * stage.batch_size)
 
     step_function = jax.jit(
@@ -107,27 +83,19 @@ def train_stage(
         in_shardings=(placement, split_over_data(mesh), replicated(mesh), replicated(mesh)),
         out_shardings=(placement, replicated(mesh)),
     )
-    batches = training_batches(
-        loader,
-        trained,
-        batch_size=stage.batch_size,
-        seed=experiment.stage_seed(stage.name),
-        position=recorder.progress.position,
-        part=own_part(stage.batch_size, split_over_data(mesh)),
-        threads=experiment.data.threads,
-    )
+    batches = source.batches(recorder.progress.position, own_part(stage.batch_size, split_over_data(mesh)))
 
     def take_step() -> None:
         asked = time.monotonic()
         batch = next(batches)
         recorder.waited(time.monotonic() - asked)
-        while loader.noticed:
-            processes.say_of_own(console.say, f"  {loader.noticed.popleft()}")
+        while source.noticed:
+            processes.say_of_own(console.say, f"  {source.noticed.popleft()}")
         batch = to_devices(batch, split_over_data(mesh))
         scale = jnp.float32(recorder.plateau.learning_rate_scale)
         recorder.stepped(*step_function(recorder.state, batch, scale, key))
-        processes.progress(f"{stage.name} {recorder.step}/{steps}")
-        console.advance(stage.batch_size, f"{stage.name} {recorder.step}/{steps}")
+        processes.progress(f"{stage.name} {recorder.step}/{source.steps}")
+        console.advance(stage.batch_size, f"{stage.name} {recorder.step}/{source.steps}")
 
     def validate() -> None:
         rows = splits["validation"]
@@ -140,8 +108,8 @@ def train_stage(
     key = jax.jit(lambda: jax.random.key(experiment.stage_seed(stage.name)), out_shardings=replicated(mesh))()
     try:
         with StopRequest() as stop:
-            _fit(experiment, stage, dataset, steps, recorder, take_step, validate, stop)
-            console.skip((steps - recorder.step) * stage.batch_size)  # what an early plateau saved
+            _fit(experiment, stage, dataset, source.steps, recorder, take_step, validate, stop)
+            console.skip((source.steps - recorder.step) * stage.batch_size)  # what an early plateau saved
             _finish(stage, method, splits, recorder, evaluator_of, directory, console)
             if (number := stop.reached()) is not None:
                 raise Stopped(number, f"stopped after {stage.name}; the same command goes on with the next stage")
@@ -153,24 +121,6 @@ def train_stage(
     finally:
         batches.close()
         recorder.close()
-
-
-def labels_of_training(experiment: Experiment, dataset: PreparedDataset, splits: Splits) -> np.ndarray:
-    """The labels that training sees, one for every clip of the dataset; see `data.labels.training_labels`."""
-    return training_labels(
-        dataset.index["clip"],
-        dataset.index["label"],
-        splits["train"],
-        classes=len(dataset.classes),
-        labelled=experiment.data.labelled,
-        noise=experiment.data.label_noise,
-    )
-
-
-def training_rows(experiment: Experiment, stage: Stage, dataset: PreparedDataset, splits: Splits) -> np.ndarray:
-    """The rows of the clip index that a stage trains on: those with a label, or all."""
-    rows = splits["train"]
-    return rows if stage.unlabelled else rows[labels_of_training(experiment, dataset, splits)[rows] != UNLABELLED]
 
 
 def _checksum(tree: Any) -> int:
@@ -214,17 +164,6 @@ def _check_unchanged(stage: Stage, dataset: PreparedDataset) -> None:
             f"stage {stage.name}: {what}, while it is trained on; the last checkpoint is from before that was noticed. "
             "Put the dataset back and start the same command again, or train in another --workdir"
         )
-
-
-def _check_splits(
-    experiment: Experiment, method: Method, dataset: PreparedDataset, splits: Splits, console: Console
-) -> None:
-    """Looks for absent and short clips before anything is trained."""
-    for name, rows in splits.items():
-        modalities = sorted(set(method.modalities.values())) if name == "train" else method.test_modalities
-        short = check_clips(dataset, rows, modalities, experiment.data.frames, experiment.data.short_clips)
-        if short:
-            console.say(f"  {short} {name} clips have fewer than {experiment.data.frames} frames: frames repeated")
 
 
 def _finish(

@@ -25,7 +25,8 @@ from hallujax.errors import CheckpointError, UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage, System
 from hallujax.methods import Method
 from hallujax.training import processes
-from hallujax.training.loop import Splits, train_stage, training_rows
+from hallujax.training.input import Splits, training_rows
+from hallujax.training.loop import train_stage
 from hallujax.training.start import build_method, imagenet_weights
 
 SECONDS_OF_FILE_SYSTEMS = 60.0  # that a network's may take to show one host what another wrote
