@@ -132,7 +132,9 @@ def _choose(workdir: pathlib.Path, experiment: Experiment, name: str | None) -> 
     ]
     names = ", ".join(repr(row["method"]) for row in deployable)
     if not deployable:
-        raise UsageError(f"{workdir} holds no finished system that needs RGB alone")
+        unfinished = [name for name in experiment.stages if not (workdir / name / "stage.json").exists()]
+        left = f"; without a stage.json: {', '.join(unfinished)}" if unfinished else ""
+        raise UsageError(f"{workdir} holds no finished system that needs RGB alone{left}")
     if name is None:
         return max(deployable, key=lambda row: row["validation"]), len(deployable)
     chosen = [row for row in rows if row["method"] == name]

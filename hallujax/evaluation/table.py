@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hallujax import sealed
+from hallujax.errors import CheckpointError
 from hallujax.evaluation import published
 from hallujax.evaluation.comparison import paired_bootstrap
 from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
@@ -39,6 +40,7 @@ def tabulate(experiment: Experiment, workdirs: Mapping[int, pathlib.Path]) -> li
 
     Raises:
       DataError: if a system's stages were evaluated on different clips or classes.
+      CheckpointError: if what a finished stage wrote is damaged or gone.
     """
     rows = [_row(experiment, system, workdirs) for system in experiment.systems]
     first = {role: next((i for i, row in enumerate(rows) if row["role"] == role), None) for role in REFERENCES}
@@ -89,7 +91,13 @@ def _row(experiment: Experiment, system: System, workdirs: Mapping[int, pathlib.
             accuracies[str(seed)] = None
             continue
         accuracies[str(seed)], clips = test.accuracy, len(test.label)
-        validation.append(system_predictions(system, workdir, "validation").accuracy)
+        on_validation = system_predictions(system, workdir, "validation")
+        if on_validation is None:
+            raise CheckpointError(
+                f"{workdir}: a finished stage of {system.name!r} has no predictions_validation.npz; "
+                "`hallujax evaluate --split validation` writes it again"
+            )
+        validation.append(on_validation.accuracy)
         stages = {name: read_summary(path.parent) for name, path in summaries.items()}
         passes = sum(stage["clip_passes"] for stage in stages.values())
         modalities |= {m for name in system.stages for m in stages[name]["test_modalities"]}

@@ -38,6 +38,8 @@ def table(trained, tmp_path_factory):
         for stage, source in zip(("rgb", "rgb2"), streams, strict=True):
             shutil.copytree(trained / source, folder / f"seed{seed}" / stage)
             write_summary(folder / f"seed{seed}" / stage, read_summary(trained / source) | {"name": stage})
+            for found in (trained / source).glob("predictions_*.npz"):
+                Predictions.load(found).save(folder / f"seed{seed}" / stage / found.name)
         run = sealed.read(trained / "run.json", "")
         run["config"]["seed"] = seed
         sealed.write(folder / f"seed{seed}" / "run.json", run)

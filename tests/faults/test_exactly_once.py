@@ -25,8 +25,7 @@ def batches(position, process, processes, threads):
         batch_size=BATCH,
         seed=3,
         position=position,
-        process_index=process,
-        process_count=processes,
+        part=np.array_split(np.arange(BATCH), processes)[process],
         threads=threads,
     )
 
