@@ -58,7 +58,7 @@ def test_killed_runs_end_like_one_left_alone(tiny, straight, environment, tmp_pa
         rounds, compared = rounds + 1, compared + len(left)
         if fell.total() >= kills:
             break
-    assert len(fell) >= 3, f"all kills fell into {fell}"
+    assert kills < 10 or len(fell) >= 3, f"all kills fell into {fell}"  # a few may well fall into one phase
     figures(
         "50 SIGKILLs, then bit for bit what an uninterrupted run leaves",
         kills=fell.total(),

@@ -90,7 +90,7 @@ def test_time_is_the_rooflines_and_hours_follow():
     stage = next(stage for stage in planned.stages if stage.name == "rgb")
     facts = machine.accelerator
     at_least = max(stage.traffic / (BANDWIDTH_REACHED * facts.bandwidth), stage.flops / (PEAK_REACHED * facts.float32))
-    assert at_least <= stage.compute <= 2 * at_least
+    assert at_least * (1 - 1e-9) <= stage.compute <= 2 * at_least
     assert stage.communicate == stage.sent / facts.links
     assert stage.hours(2) == pytest.approx(stage.steps * (stage.compute + stage.communicate) * 2 / 3600)
     assert planned.hours == pytest.approx(sum(stage.hours(2) for stage in planned.stages))
