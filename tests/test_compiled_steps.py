@@ -17,8 +17,8 @@ from hlo import kernels  # noqa: E402
 from systems import SYSTEMS, Case, HallujaxArm, fresh_variables, random_batch  # noqa: E402
 
 CASE = Case(stages=(1, 2), width=8, size=32, batch=4, frames=3, classes=4)
-# The guard against steps that are not finite reads weights and moments once more: 2 to 7 % of the bytes of nets as small
-# as these, and 12 of a stream's 40 kernels.
+# The guard against steps that are not finite reads weights and moments once more: 2 to 7 % of the bytes of nets as
+# small as these, and 12 of a stream's 40 kernels.
 BOUNDS = {  # (MiB that XLA counts as accessed, kernels that lay out anew beside convolutions, MiB of these)
     "single_stream": (13.2, 40, 0.60),  # 12.60, 40, 0.58
     "two_stream": (26.7, 80, 1.20),  # 25.43, 80, 1.16
