@@ -85,6 +85,8 @@ def train_stage(
     )
     batches = source.batches(recorder.progress.position, own_part(stage.batch_size, split_over_data(mesh)))
 
+    started_at = recorder.step
+
     def take_step() -> None:
         asked = time.monotonic()
         batch = next(batches)
@@ -93,6 +95,10 @@ def train_stage(
             processes.say_of_own(console.say, f"  {source.noticed.popleft()}")
         batch = to_devices(batch, split_over_data(mesh))
         scale = jnp.float32(recorder.plateau.learning_rate_scale)
+        if processes.several() and recorder.step == started_at:
+            # Compiled everywhere before it runs anywhere: gloo gives the others 30 s to come to its first sum.
+            step_function.lower(recorder.state, batch, scale, key).compile()
+            processes.wait(f"{stage.name} is compiled")
         recorder.stepped(*step_function(recorder.state, batch, scale, key))
         processes.progress(f"{stage.name} {recorder.step}/{source.steps}")
         console.advance(stage.batch_size, f"{stage.name} {recorder.step}/{source.steps}")

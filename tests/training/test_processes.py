@@ -203,8 +203,9 @@ def test_a_process_that_is_stopped_is_left_behind(hit, shared, tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_hangs_in_python_is_named(shared, tiny, tmp_path):
-    """Its heartbeats go on; only its work does not."""
+def test_a_process_that_hangs_in_python_is_named(shared, tiny, straight, tmp_path):
+    """Its heartbeats go on; only its work does not. `straight` has compiled what this one runs."""
+    del straight
     (shared / "wrong").unlink(missing_ok=True)
     flags = ("--stall-timeout=60",)
     long = "--config.training.epochs=400.0"
