@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import writer
+from hallujax import sealed
 
 NAME, CLASSES = "mocap_rgbd", 4
 SUBJECTS = 10  # of which five train, one validates and four test, across subjects
@@ -45,8 +46,9 @@ def write_larger_index(dataset: Path, target: Path, clips: int) -> Path:
     """A dataset of so many clips that shares the records of another, over and over: its index alone is larger."""
     shutil.copytree(dataset, target, copy_function=_link)
     index = np.load(dataset / "clips.npy")
+    info = sealed.read(dataset / "dataset.json", "")
     (target / "clips.npy").unlink()
-    np.save(target / "clips.npy", np.resize(index, clips))
+    writer.describe(target, info, np.resize(index, clips))
     return target
 
 

@@ -68,7 +68,8 @@ def test_training(tiny, straight, environment, disk, tmp_path, figures, times):
     )
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 5])
 def test_preparing(tiny, environment, disk, tmp_path, figures, times):
     rng, wanted = np.random.default_rng(times), contents(tiny)
     size = sum(map(len, wanted.values()))

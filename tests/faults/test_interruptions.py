@@ -87,7 +87,8 @@ def leaked(before: set[str]) -> list[str]:
     return sorted(new - mapped)
 
 
-@pytest.mark.parametrize("signals", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow  # a SIGTERM and a Ctrl-C are in tests/training/test_machines.py
+@pytest.mark.parametrize("signals", [2, 20])
 def test_sigterm_saves_at_that_step_and_leaves_with_143(tiny, straight, environment, tmp_path, figures, signals):
     rng, fell, rounds, after_stage, waited = np.random.default_rng(signals), collections.Counter(), 0, 0, []
     drawn = aims(rng, ("training", "saving", "evaluating"))
@@ -131,7 +132,8 @@ def test_sigterm_saves_at_that_step_and_leaves_with_143(tiny, straight, environm
     )
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow  # one kill is in tests/data/test_convert.py
+@pytest.mark.parametrize("kills", [3, 20])
 def test_killed_preparations_leave_the_same_bytes(tiny, environment, tmp_path, figures, kills):
     """SIGKILL to the parent and its workers, from the imports to the last rename."""
     rng, wanted = np.random.default_rng(kills), contents(tiny)

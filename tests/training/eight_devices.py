@@ -134,8 +134,9 @@ def check(name):
         step = Step(name, jax.devices(), model)
         collectives = step.count(COLLECTIVES)
         gathers = {"all-gather": len(large(start(name)[2].params))} if model > 1 else {}
-        # The examples, then everything; with cut gradients their norms too.
-        assert collectives.pop("all-reduce") <= (3 if model == 1 else 5), collectives
+        # The examples, then everything; with cut arrays their norms too, which the compiler joins or does not.
+        reductions = collectives.pop("all-reduce")
+        assert reductions <= (3 if model == 1 else 8), f"model={model}: {reductions} all-reduces"
         assert collectives == gathers, f"model={model}: {collectives}, expected {gathers}"
         assert not step.count(HOST), f"model={model}: {step.count(HOST)}"
         held = bytes_a_device(step.state)

@@ -55,7 +55,7 @@ def test_trials_are_ranked_by_validation_and_one_that_fails_does_not_stop_the_ot
     table = list(csv.DictReader((out / "tune.csv").open()))
     assert [row[RATE] for row in table] == ["1e-3", "1e30", "2e-3"]
     failed = table[1]
-    assert failed["note"].startswith("failed: ") and "is nan in stage control" in failed["note"]
+    assert failed["note"].startswith("failed: ") and "stage control at step" in failed["note"]
     assert failed["validation_accuracy"] == "" and rows[-1][RATE] == "1e30"
     accuracies = [row["validation_accuracy"] for row in rows[:2]]
     assert accuracies == sorted(accuracies, reverse=True)
