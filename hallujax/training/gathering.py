@@ -61,7 +61,11 @@ def _receive(port: int, own: dict[str, Any], deadline: float, timeout: float) ->
     came: dict[int, tuple[socket.socket, dict[str, Any]]] = {}
     wrong = None
     with server:
-        while wrong is None and len(came) < own["processes"] - 1:
+        while wrong is None:
+            for number in [n for n, (connection, _) in came.items() if _is_gone(connection)]:
+                came.pop(number)[0].close()  # killed since; it may be started again before all have come
+            if len(came) == own["processes"] - 1:
+                break
             server.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
                 connection, _ = server.accept()
@@ -72,7 +76,7 @@ def _receive(port: int, own: dict[str, Any], deadline: float, timeout: float) ->
                 connection.close()
                 continue
             number = hello["process"]
-            if number in came and _is_gone(came[number][0]):  # it was started again before all had come
+            if number in came and _is_gone(came[number][0]):
                 came.pop(number)[0].close()
             other = own if number == 0 else came[number][1] if number in came else None
             wrong = _difference(own, hello, other)
