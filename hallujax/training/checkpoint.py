@@ -232,7 +232,7 @@ def _sign(directory: pathlib.Path) -> None:
     """Called when all of a checkpoint is written, and not visible yet."""
     if jax.process_index() == 0:
         for unfinished in ocp.path.step.all_temporary_paths(directory):
-            write_manifest(unfinished.get())
+            write_manifest(paths.as_path(unfinished.get()))
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

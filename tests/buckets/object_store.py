@@ -37,6 +37,7 @@ class Store(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.buckets: dict[str, dict[str, Stored]] = {}
         self.asked: list[str] = []
+        self.refused: set[str] = set()  # buckets that nobody may look at
         self.lock, self.uploads = threading.Lock(), {}
         self._numbers = itertools.count(1_000_000)
 
@@ -123,6 +124,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _bucket(self, name: str) -> dict[str, Stored]:
+        if name in self.server.refused:
+            raise _Refused(403)
         if name not in self.server.buckets:
             raise _Refused(404)
         return self.server.buckets[name]
