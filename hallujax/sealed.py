@@ -5,11 +5,11 @@ A flipped bit in a run's settings or a stage's summary is still JSON more often 
 
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from hallujax import paths
 from hallujax.errors import CheckpointError
 
 SEAL = "sha256"
@@ -17,9 +17,7 @@ SEAL = "sha256"
 
 def write(path: pathlib.Path, values: Mapping[str, Any]) -> None:
     """Writes `values` and their checksum, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps({**values, SEAL: _digest(values)}, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    paths.write(path, json.dumps({**values, SEAL: _digest(values)}, indent=1) + "\n")
 
 
 def read(path: pathlib.Path, remedy: str) -> dict[str, Any]:

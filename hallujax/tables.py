@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import signal
 
+from hallujax import paths
 from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
@@ -33,7 +34,7 @@ def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, comman
     """
     if seeds < 1:
         raise UsageError(f"--seeds is {seeds}; at least one is needed")
-    dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
+    dataset = PreparedDataset.open(paths.as_path(experiment.data.directory) / experiment.data.dataset)
     splits = split(dataset, experiment.data.protocol)
     workdirs = {seed: out / f"seed{seed}" for seed in range(seeds)}
     work = [work_left(experiment, workdir, dataset, splits) for workdir in workdirs.values()]

@@ -8,12 +8,13 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hallujax import sealed
+from hallujax import paths, sealed
 from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
@@ -62,7 +63,7 @@ def tune(
     experiments = {_name(each): _only(read([f"--{k}={v}" for k, v in each.items()]), stage) for each in chosen}
     _check_different(experiments, stage)
     first = next(iter(experiments.values()))
-    dataset = PreparedDataset.open(pathlib.Path(first.data.directory) / first.data.dataset)
+    dataset = PreparedDataset.open(paths.as_path(first.data.directory) / first.data.dataset)
     places = [out / name for name in experiments] + ([start_from] if start_from else [])
     for name, experiment in experiments.items():
         _take_over(experiment, out / name, places)
@@ -156,7 +157,7 @@ def _budget(experiments: Mapping[str, Experiment], dataset: PreparedDataset, out
 
 
 def _take_over(experiment: Experiment, folder: pathlib.Path, places: Sequence[pathlib.Path]) -> None:
-    """Links the finished stages of other folders that were made by the same settings."""
+    """Links the finished stages of other folders that were made by the same settings; from or to a bucket, copies."""
     folder.mkdir(parents=True, exist_ok=True)
     for stage in experiment.order():
         if (folder / stage.name).exists():
@@ -166,8 +167,21 @@ def _take_over(experiment: Experiment, folder: pathlib.Path, places: Sequence[pa
                 made_by = sealed.read(place / stage.name / "config.json", f"remove the folder {place / stage.name}")
                 del made_by["dataset_fingerprint"]  # `train` compares it
                 if made_by == experiment.identity(stage.name):
-                    os.symlink(os.path.relpath(place / stage.name, folder), folder / stage.name)
+                    if paths.in_bucket(folder) or paths.in_bucket(place):
+                        _copy(place / stage.name, folder / stage.name)
+                    else:
+                        os.symlink(os.path.relpath(place / stage.name, folder), folder / stage.name)
                     break
+
+
+def _copy(stage: pathlib.Path, to: pathlib.Path) -> None:
+    """A finished stage without what only continuing it needs; the two files that make it one come last."""
+    last = ["config.json", "stage.json"]
+    names = [name for name in paths.files(stage) if name not in last and not name.startswith("checkpoints/latest/")]
+    for name in [*names, *last]:
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        with (stage / name).open("rb") as there, (to / name).open("wb") as here:
+            shutil.copyfileobj(there, here)
 
 
 def _result(folder: pathlib.Path, stage: str) -> dict[str, Any]:
@@ -181,6 +195,4 @@ def _write(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text.getvalue())
-    partial.replace(path)
+    paths.write(path, text.getvalue())

@@ -67,14 +67,6 @@ def test_arguments_that_no_command_takes():
     assert stop.value.code == 2
 
 
-def test_a_workdir_is_no_address(capsys):
-    for command in ("train", "table", "evaluate"):
-        with pytest.raises(SystemExit) as stop:
-            main([command, "--workdir=gs://bucket/run"])
-        assert stop.value.code == 2
-        assert "gs://bucket/run is an address; mount the bucket" in capsys.readouterr().err
-
-
 @pytest.mark.slow
 def test_the_demo_end_to_end(tmp_path, monkeypatch):
     """The README's command itself: some ten minutes on two cores."""

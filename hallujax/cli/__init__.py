@@ -49,11 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry() -> None:
     """The console script.
 
-    What fails in a background thread of orbax or tensorboardX is raised in the main one too and said there in one line:
+    What fails in gcsfs, or in a background thread of orbax or tensorboardX, is raised here too and said in one line:
     their own log of it is off, and after a failure the process ends at once, before their exit handlers fail again.
     """
     huge_pages.restart()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "gcsfs"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

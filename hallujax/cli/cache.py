@@ -1,7 +1,8 @@
 """Where compiled programs are kept."""
 
 import os
-import pathlib
+
+from hallujax import paths
 
 
 def compile_cache() -> None:
@@ -9,5 +10,4 @@ def compile_cache() -> None:
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(home / "hallujax" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(paths.cache("xla")))

@@ -6,6 +6,7 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
+from hallujax.cli.folders import local_folder
 from hallujax.errors import UsageError
 
 RENDERED = ("mocap_rgbd", "rgbd_objects")
@@ -16,7 +17,7 @@ def add(command) -> None:
     """Declares the commands; `command` as in `hallujax.cli`."""
     sub = command("prepare", _prepare, "write a dataset in the format that training reads")
     sub.add_argument("dataset", choices=DATASETS)
-    sub.add_argument("--out", type=pathlib.Path, required=True, help="the dataset becomes a folder in this one")
+    sub.add_argument("--out", type=local_folder, required=True, help="the dataset becomes a folder in this one")
     sub.add_argument("--workers", type=int, help="processes (as many as cores)")
     sub.add_argument("--preset", default="standard", help="rendered sets: tiny, quick, standard, full (%(default)s)")
     sub.add_argument("--seed", type=int, default=0, help="rendered sets: of everything random (%(default)s)")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hallujax.cli.cache import compile_cache
+from hallujax.cli.folders import folder, local_folder
 from hallujax.errors import UsageError
 
 LIVE_WINDOW = 2.0  # seconds of a camera, if not said
@@ -14,7 +15,7 @@ LIVE_WINDOW = 2.0  # seconds of a camera, if not said
 def add(command) -> None:
     """Declares the commands; `command` as in `hallujax.cli`."""
     sub = command("predict", _predict, "say what videos, folders of pictures or a camera show")
-    sub.add_argument("--model", type=pathlib.Path, required=True, help="a run's or table's folder, or an export")
+    sub.add_argument("--model", type=folder, required=True, help="a run's or table's folder, or an export")
     sub.add_argument("files", type=pathlib.Path, nargs="*", metavar="FILE", help="a video, a folder of pictures, .npy")
     sub.add_argument("--camera", metavar="N", help="instead of files: a camera's number, device, or FORMAT:DEVICE")
     sub.add_argument("--system", help="a row of the table (of those that need RGB alone, the best on validation)")
@@ -26,12 +27,12 @@ def add(command) -> None:
     sub.add_argument("--depth", type=pathlib.Path, help="of the file, in millimetres: 16-bit pictures, video, or .npy")
 
     sub = command("export", _export, "write one system of a run as a folder of its own, for RGB alone")
-    sub.add_argument("run_folder", type=pathlib.Path, metavar="RUN", help="a workdir, or a table's folder")
+    sub.add_argument("run_folder", type=folder, metavar="RUN", help="a workdir, or a table's folder")
     sub.add_argument("--system", help="a row of the table (of those that need RGB alone, the best on validation)")
     formats = ("safetensors", "stablehlo", "onnx", "saved_model")
     sub.add_argument("--to", choices=formats, default="safetensors", help="(%(default)s)")
     sub.add_argument("--precision", choices=("fp32", "bf16", "fp16", "int8"), default="fp32", help="(%(default)s)")
-    sub.add_argument("--out", type=pathlib.Path, required=True, help="folder to make")
+    sub.add_argument("--out", type=local_folder, required=True, help="folder to make")
 
 
 def _positive(kind: type) -> Callable[[str], float]:

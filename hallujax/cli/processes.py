@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 
 from hallujax.errors import UsageError
@@ -27,13 +26,6 @@ def add_flags(sub: argparse.ArgumentParser) -> None:
         ("--stall-timeout", 1800.0, "without progress, compilation included, after which all leave; 0 for never"),
     ):
         group.add_argument(flag, type=float, default=default, metavar="SECONDS", help=f"{summary} (%(default)g)")
-
-
-def folder(text: str) -> pathlib.Path:
-    """The type of a flag; an address such as gs://BUCKET/RUN would be made a folder `gs:` here."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text} is an address; mount the bucket (gcsfuse), and give the folder")
-    return pathlib.Path(text)
 
 
 def in_processes(run: Run) -> Run:

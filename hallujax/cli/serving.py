@@ -3,10 +3,10 @@
 import argparse
 import importlib.util
 import os
-import pathlib
 from collections.abc import Sequence
 
 from hallujax.cli.cache import compile_cache
+from hallujax.cli.folders import folder
 from hallujax.errors import UsageError
 
 NEEDED = ("av", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -15,9 +15,9 @@ NEEDED = ("av", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
 def add(command) -> None:
     """Declares the command; `command` as in `hallujax.cli`."""
     sub = command("serve", _serve, "answer videos and webcam recordings on a web page and a JSON API")
-    sub.add_argument("--model", type=pathlib.Path, required=True, help="a run's workdir, or an export")
+    sub.add_argument("--model", type=folder, required=True, help="a run's workdir, or an export")
     sub.add_argument("--system", help="a row of the table (of those that need RGB alone, the best on validation)")
-    sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, to show test clips with depth")
+    sub.add_argument("--data", type=folder, help="folder of the prepared datasets, to show test clips with depth")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s: this machine alone)")
     sub.add_argument("--port", type=int, default=8000, help="0 for any that is free (%(default)s)")
     sub.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="answer to this host name too")

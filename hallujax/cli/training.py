@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from hallujax.cli.cache import compile_cache
 from hallujax.cli.configuration import read_flags
-from hallujax.cli.processes import add_flags, folder, in_processes
+from hallujax.cli.folders import folder, local_folder
+from hallujax.cli.processes import add_flags, in_processes
 
 
 def add(command) -> None:
     """Declares the commands; `command` as in `hallujax.cli`."""
     sub = command("demo", _demo, "render the benchmark, train every system of the table, write the report")
-    sub.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/demo"), help="output folder (%(default)s)")
+    sub.add_argument("--out", type=local_folder, default=pathlib.Path("runs/demo"), help="output folder (%(default)s)")
     sub.add_argument("--seeds", type=int, default=1, help="seeds to train, 0 to N-1 (%(default)s)")
 
     train = in_processes(_train)
@@ -41,19 +42,19 @@ def add(command) -> None:
     )
     sub.add_argument("--trials", type=int, help="draw so many of the combinations (all)")
     sub.add_argument("--stage", help="whose validation accuracy counts (the one that the keys are of)")
-    sub.add_argument("--start-from", type=pathlib.Path, help="a workdir whose finished stages are taken over")
+    sub.add_argument("--start-from", type=folder, help="a workdir whose finished stages are taken over")
 
     evaluate = in_processes(_evaluate)
     sub = command("evaluate", evaluate, "evaluate a workdir's finished stages again, from their checkpoints")
     sub.add_argument("--workdir", type=folder, required=True)
     sub.add_argument("--split", choices=("validation", "test"), default="test")
-    sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, if it has moved")
+    sub.add_argument("--data", type=folder, help="folder of the prepared datasets, if it has moved")
     add_flags(sub)
 
     sub = command("robustness", _robustness, "what becomes of a run's systems, and of switching, when depth fails")
     sub.add_argument("--workdir", type=folder, required=True, help="a table's folder, or one seed's")
-    sub.add_argument("--data", type=pathlib.Path, help="folder of the prepared datasets, if it has moved")
-    sub.add_argument("--out", type=pathlib.Path, help="where robustness.csv, .json and .svg go (the workdir)")
+    sub.add_argument("--data", type=folder, help="folder of the prepared datasets, if it has moved")
+    sub.add_argument("--out", type=folder, help="where robustness.csv, .json and .svg go (the workdir)")
     sub.add_argument(
         "--false-alarms",
         type=float,
@@ -64,7 +65,7 @@ def add(command) -> None:
     sub.add_argument("--system", help="whose discriminator switches (the first that averages an ADMD stage with RGB)")
 
     sub = command("report", _report, "write report.html from a run's files")
-    sub.add_argument("--runs", type=pathlib.Path, required=True, help="a demo's, table's or train's folder")
+    sub.add_argument("--runs", type=folder, required=True, help="a demo's, table's or train's folder")
 
 
 def _configured(sub: argparse.ArgumentParser) -> None:

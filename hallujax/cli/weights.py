@@ -4,6 +4,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
+from hallujax.cli.folders import folder, local_folder
 from hallujax.errors import UsageError
 
 NORMALIZATIONS = ("imagenet", "vgg", "none")
@@ -13,12 +14,12 @@ def add(command) -> None:
     """Declares the commands; `command` as in `hallujax.cli`."""
     sub = command("import-weights", _import, "check an image ResNet's weights and keep them with what they expect")
     sub.add_argument("file", type=pathlib.Path, metavar="FILE", help=".safetensors, .pth or a TensorFlow checkpoint")
-    sub.add_argument("--out", type=pathlib.Path, required=True, help="folder to make, for --config.imagenet_weights")
+    sub.add_argument("--out", type=local_folder, required=True, help="folder to make, for --config.imagenet_weights")
     sub.add_argument("--normalization", choices=NORMALIZATIONS, help="of RGB (what the publisher's weights expect)")
     sub.add_argument("--channels", choices=("rgb", "bgr"), default="rgb", help="their order in FILE (%(default)s)")
 
     sub = command("export-weights", _export, "write a trained stream under torchvision's names")
-    sub.add_argument("run_folder", type=pathlib.Path, metavar="RUN", help="its workdir")
+    sub.add_argument("run_folder", type=folder, metavar="RUN", help="its workdir")
     sub.add_argument("--stage", required=True, help="a stage of the run")
     sub.add_argument("--network", help="a stream of the stage (the stage's own, if it has one)")
     sub.add_argument("--out", type=pathlib.Path, required=True, help="the .safetensors file to write")

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hallujax import paths
 from hallujax.data.transforms import encode
 from hallujax.deploy.container import one_line
 from hallujax.deploy.predictor import Predictor, Scores, Trust, filled
@@ -127,7 +128,7 @@ def load_with_depth(path: str | pathlib.Path, system: str | None = None) -> Dept
       UsageError: if it is an export (these hold no depth), there is no such system, or no calibration of it.
       CheckpointError: if a file or a network is damaged.
     """
-    path = pathlib.Path(path)
+    path = paths.reach(paths.as_path(path))
     if (path / "SHA256SUMS").exists():
         raise UsageError(f"{path} is an export, which holds no depth stream; give the run it was made from")
     homes = [path] if (path / "run.json").exists() else sorted(file.parent for file in path.glob("seed*/run.json"))
@@ -152,7 +153,7 @@ def read_calibration(trained: TrainedSystem, fallback: str) -> dict[str, float]:
       CheckpointError: if the file is damaged.
     """
     seed, fingerprint = trained.facts["seed"], trained.facts["dataset_fingerprint"]
-    for folder in (trained.workdir, trained.workdir.absolute().parent):
+    for folder in (trained.workdir, paths.absolute(trained.workdir).parent):
         path = folder / "robustness.json"
         if not path.exists():
             continue

@@ -5,13 +5,13 @@ import functools
 import itertools
 import math
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from hallujax import paths
 from hallujax.data.clips import uniform_frames
 from hallujax.deploy.activation import class_activations
 from hallujax.deploy.export import SUMS, read_export
@@ -209,7 +209,7 @@ def load(path: str | os.PathLike, system: str | None = None) -> Predictor:
 
     Args:
       path: the workdir of `hallujax train`, the folder of `hallujax table` or `demo`, of whose seeds the best on
-        validation clips is taken (of equals the first), or an export's folder.
+        validation clips is taken (of equals the first); both may be `gs://BUCKET/FOLDER`; or an export's folder.
       system: a row of the run's table. If not said: of the rows that need RGB alone, the one with the best accuracy on
         validation clips (of equals the first). An export holds one system.
 
@@ -217,8 +217,10 @@ def load(path: str | os.PathLike, system: str | None = None) -> Predictor:
       UsageError: if the folder is none of these, or there is no such system, or it needs more than RGB.
       CheckpointError: if the networks are damaged, or of another architecture than the run says.
     """
-    path = pathlib.Path(path)
+    path = paths.reach(paths.as_path(path))
     if (path / SUMS).exists():
+        if paths.in_bucket(path):
+            raise UsageError(f"{path} is an export, which is read from a disk: copy the folder to one")
         return Predictor(*read_export(path, system))
     from hallujax.deploy.run import read_run  # brings the training stack along, which an export does not need
 

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from hallujax import paths
 from hallujax.deploy.container import one_line
 from hallujax.deploy.system import Member, RgbSystem, TrainedSystem
 from hallujax.errors import CheckpointError, UsageError
@@ -113,7 +114,7 @@ def _no_run(path: pathlib.Path) -> UsageError:
     if not path.is_dir():
         return UsageError(f"{path}: no such folder; give a run's or a table's folder, or an export's")
     if (path / "stage.json").exists():
-        return UsageError(f"{path} is one stage; give the workdir it lies in, {path.absolute().parent}")
+        return UsageError(f"{path} is one stage; give the workdir it lies in, {paths.absolute(path).parent}")
     return UsageError(f"{path} is no run and no export: it has neither run.json nor SHA256SUMS")
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import io
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from hallujax import paths
 from hallujax.data.pipeline import ClipLoader, evaluation_batches
 from hallujax.data.records import PreparedDataset
 from hallujax.data.transforms import TransformOptions, encode
@@ -44,9 +46,9 @@ class Predictions:
 
     def save(self, path: pathlib.Path) -> None:
         """Writes an .npz, whole or not at all, with a checksum that says too whose it is."""
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, clip=self.clip, label=self.label, logits=self.logits, sha256=self._seal(path))
-        partial.rename(path)
+        written = io.BytesIO()
+        np.savez(written, clip=self.clip, label=self.label, logits=self.logits, sha256=self._seal(path))
+        paths.write(path, written.getvalue())
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Predictions":
@@ -58,7 +60,7 @@ class Predictions:
         """
         remedy = "`hallujax evaluate` writes it again"
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 found = cls(arrays["clip"], arrays["label"], arrays["logits"])
                 seal = arrays["sha256"] if "sha256" in arrays else None
         except FileNotFoundError:
@@ -70,7 +72,7 @@ class Predictions:
         return found
 
     def _seal(self, path: pathlib.Path) -> np.ndarray:
-        digest = hashlib.sha256(f"{path.absolute().parent.name}/{path.name}".encode())
+        digest = hashlib.sha256(f"{paths.absolute(path).parent.name}/{path.name}".encode())
         for array in (self.clip, self.label, self.logits):
             digest.update(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
         return np.frombuffer(digest.digest(), np.uint8)

@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from hallujax import sealed
+from hallujax import paths, sealed
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.experiment import Experiment, from_json
@@ -58,7 +58,7 @@ def read_settings(workdir: pathlib.Path) -> dict[str, Any]:
 
 def open_dataset(experiment: Experiment, data: pathlib.Path | None) -> PreparedDataset:
     """The dataset of an experiment, in the folder `data` if it is not where it was at training."""
-    return PreparedDataset.open((data or pathlib.Path(experiment.data.directory)) / experiment.data.dataset)
+    return PreparedDataset.open((data or paths.as_path(experiment.data.directory)) / experiment.data.dataset)
 
 
 def restore(stage: pathlib.Path, dataset: PreparedDataset) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hallujax import paths
 from hallujax.errors import HallujaxError, UsageError
 from hallujax.evaluation import comparison, figures, runs
 from hallujax.evaluation.changed_clips import changed_clips
@@ -39,12 +40,10 @@ def write_report(out: Path) -> Path:
       UsageError: `out` holds no run, or the extra `demo` is not installed.
       DataError: its table.json or results.json is not what the format says.
     """
-    out = Path(out)
+    out = paths.as_path(out)
     page = _environment().get_template("report.html").render(_page(runs.read_run(out)))
     path = out / "report.html"
-    partial = path.with_suffix(".html.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)  # a reader never meets half a page
+    paths.write(path, page)  # a reader never meets half a page
     return path
 
 
@@ -266,7 +265,7 @@ def _open_dataset(run: Run) -> tuple[Any, str]:
     folders = [path for path in sorted((run.folder / "data").glob("*")) if path.is_dir()]
     named = run.settings.get("config", {}).get("data", {})
     if not folders and {"directory", "dataset"} <= named.keys():
-        folders = [path for path in [Path(named["directory"]) / named["dataset"]] if path.is_dir()]
+        folders = [path for path in [paths.as_path(named["directory"]) / named["dataset"]] if path.is_dir()]
     if not folders:
         return None, "the dataset is neither in this run folder nor where run.json says"
     try:

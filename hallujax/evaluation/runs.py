@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hallujax import sealed
+from hallujax import paths, sealed
 from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.evaluation import published
 from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
@@ -106,7 +106,7 @@ def read_run(folder: pathlib.Path) -> Run:
       UsageError: `folder` is not a folder, or holds neither a table nor a stage.
       DataError: table.json or results.json is not what its format says.
     """
-    folder = pathlib.Path(folder)
+    folder = paths.as_path(folder)
     if not folder.is_dir():
         raise UsageError(f"no run folder at {folder}: `hallujax demo --out {folder}` makes one")
     problems: list[str] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hallujax import sealed
+from hallujax import paths, sealed
 from hallujax.errors import CheckpointError
 from hallujax.evaluation import published
 from hallujax.evaluation.comparison import paired_bootstrap
@@ -152,10 +152,10 @@ def write_table(out: pathlib.Path, rows: list[dict[str, Any]], facts: Mapping[st
         for seed, accuracy in row["accuracies"].items()
         if accuracy is not None
     ]
-    _write(out / "results.json", json.dumps(results, indent=1) + "\n")
+    paths.write(out / "results.json", json.dumps(results, indent=1) + "\n")
     sealed.write(out / "table.json", {**facts, "rows": rows})
-    _write(out / "table.csv", as_csv(rows))
-    _write(out / "table.md", as_markdown(rows))
+    paths.write(out / "table.csv", as_csv(rows))
+    paths.write(out / "table.md", as_markdown(rows))
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
@@ -226,9 +226,3 @@ def difference_text(row: Mapping[str, Any]) -> str:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.0f}"
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)

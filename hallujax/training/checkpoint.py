@@ -2,9 +2,9 @@
 
 `latest` holds the state and, in the same step folder, the progress: plateau and best-score counters, the data position
 (samples consumed), the length of the metrics log. `best` holds the parameters and statistics with the best validation
-score. Both are orbax checkpoints, written asynchronously with a manifest of checksums, and made visible by one rename.
-A damaged `latest` is moved into `damaged` and the one before it continued from: the same steps then give the same
-state.
+score. Both are orbax checkpoints, written asynchronously with a manifest of checksums, and made visible by one rename;
+in a bucket, which knows none, by the file that is written last. A damaged `latest` is moved into `damaged` and the one
+before it continued from: the same steps then give the same state.
 """
 
 import pathlib
@@ -16,12 +16,12 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
+from hallujax import paths
 from hallujax.errors import CheckpointError
 from hallujax.training import processes
 from hallujax.training.manifest import damage, write_manifest
 from hallujax.training.state import TrainState
 
-TMP_DIR_SUFFIX = ".orbax-checkpoint-tmp"  # of a folder that orbax has not finished
 KEPT = 2  # of each kind, so that what `latest` speaks of is still there while the next pair is written
 FOLDERS_AND_METADATA = 2**20  # bytes; on the safe side of what orbax adds to the arrays
 
@@ -30,7 +30,7 @@ class Checkpoints:
     """The checkpoints under one stage folder."""
 
     def __init__(self, directory: pathlib.Path):
-        self._directory = pathlib.Path(directory).absolute()
+        self._directory = paths.absolute(directory)
         self.noticed: list[str] = []  # lines about checkpoints that were found damaged
         self._latest = _manager(self._directory / "latest")
         self._best = _manager(self._directory / "best")
@@ -100,9 +100,7 @@ class Checkpoints:
             if step > whole[-1]:
                 aside = self._directory / "damaged" / str(step)
                 if processes.is_first():
-                    shutil.rmtree(aside, ignore_errors=True)
-                    aside.parent.mkdir(exist_ok=True)
-                    (self._directory / "latest" / str(step)).rename(aside)
+                    paths.move(self._directory / "latest" / str(step), aside)
                 self.noticed.append(f"the checkpoint of step {step} is damaged ({found[step]}); it is now {aside}")
         if self.noticed:
             processes.wait("what is damaged is set aside")
@@ -172,6 +170,8 @@ class Checkpoints:
 
     def _check_room(self, tree: Any) -> None:
         """A disk that fills up under orbax leaves debris and tracebacks of its threads: better asked beforehand."""
+        if paths.in_bucket(self._directory):
+            return
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + FOLDERS_AND_METADATA
         free = shutil.disk_usage(self._directory).free
         if free < needed:
@@ -229,10 +229,10 @@ def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
 
 
 def _sign(directory: pathlib.Path) -> None:
-    """Called when all of a checkpoint is written, and its folder not renamed yet."""
+    """Called when all of a checkpoint is written, and not visible yet."""
     if jax.process_index() == 0:
-        for unfinished in directory.glob(f"*{TMP_DIR_SUFFIX}*"):
-            write_manifest(unfinished)
+        for unfinished in ocp.path.step.all_temporary_paths(directory):
+            write_manifest(paths.as_path(unfinished.get()))
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """The metrics of a stage: JSON lines, the source of truth, and TensorBoard files beside them."""
 
 import hashlib
+import io
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from tensorboardX import SummaryWriter
 
+from hallujax import paths
 from hallujax.errors import CheckpointError
 from hallujax.training.summary import FILE as SUMMARY
 from hallujax.training.summary import read_summary
@@ -19,13 +21,12 @@ class MetricsLog:
     """Appends to `metrics.jsonl` and to `tensorboard/` in a stage's folder.
 
     A resumed run continues at the length that its checkpoint recorded; what a killed run wrote after it is cut off, so
-    no step appears twice.
+    no step appears twice. In a bucket the lines appear with each checkpoint, TensorBoard's every two minutes.
     """
 
     def __init__(self, directory: pathlib.Path, *, position: int = 0, digest: str = "", step: int = 0):
         path = directory / "metrics.jsonl"
-        path.touch()
-        self._file = path.open("r+b")
+        self._file = _InBucket(path) if paths.in_bucket(path) else _on_disk(path)
         before = self._file.read(position)
         self._hash = hashlib.sha256(before)
         if len(before) < position:
@@ -57,8 +58,27 @@ class MetricsLog:
         return self._hash.hexdigest()
 
     def close(self) -> None:
+        self._file.flush()
         self._file.close()
         self._board.close()
+
+
+def _on_disk(path: pathlib.Path) -> BinaryIO:
+    path.touch()
+    return path.open("r+b")
+
+
+class _InBucket(io.BytesIO):
+    """A file in a bucket, which knows no appending: all of it is in memory, and `flush` puts all of it there."""
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__(path.read_bytes() if path.exists() else b"")
+        self._path, self._put = path, None
+
+    def flush(self) -> None:
+        if self._put != self.tell():
+            paths.write(self._path, self.getvalue())
+            self._put = self.tell()
 
 
 class NoLog:

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from hallujax import sealed
+from hallujax import paths, sealed
 from hallujax.console import Console
 from hallujax.data.cameras import with_camera
 from hallujax.data.protocols import split
@@ -80,7 +80,7 @@ def train(
       UsageError: if a stage's folder was made by other settings, naming the first that differs.
       HallujaxError: as `train_stage`.
     """
-    dataset = PreparedDataset.open(pathlib.Path(experiment.data.directory) / experiment.data.dataset)
+    dataset = PreparedDataset.open(paths.as_path(experiment.data.directory) / experiment.data.dataset)
     if experiment.data.keep_decoded:
         dataset.keep_decoded()
     experiment = dataclasses.replace(experiment, transforms=with_camera(experiment.transforms, dataset))

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.path import atomicity
 
-from hallujax.training.checkpoint import TMP_DIR_SUFFIX
 from hallujax.training.metrics_log import CLOCK, read_metrics
 from hallujax.training.summary import read_summary
 
@@ -102,7 +102,7 @@ def train_command(data: pathlib.Path, workdir: pathlib.Path, *flags: str) -> lis
 
 def being_saved(workdir: pathlib.Path) -> set[tuple[str, int]]:
     """Checkpoints that orbax has begun and not finished; a new one of the same name is another."""
-    return {(str(path), path.stat().st_ino) for path in workdir.glob(f"*/checkpoints/*/*{TMP_DIR_SUFFIX}*")}
+    return {(str(path), path.stat().st_ino) for path in workdir.glob(f"*/checkpoints/*/*{atomicity.TMP_DIR_SUFFIX}*")}
 
 
 def contents(directory: pathlib.Path) -> dict[str, bytes]:
