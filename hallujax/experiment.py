@@ -118,8 +118,9 @@ class System:
     Attributes:
       name: of the row.
       stages: whose clip logits are averaged.
-      role: in the comparison: `rgb`, `ensemble`, `control`, `rgb+control` (what a distilled model is compared with),
-        `teacher` (whose accuracy it is to recover), `privileged` (tested on RGB, taught by more) or `other`.
+      role: in the comparison: `rgb`, `ensemble`, `control`, `rgb+control`, `smoothing` (what a distilled model is
+        compared with), `teacher` (whose accuracy it is to recover), `privileged` (tested on RGB, taught by more) or
+        `other`.
       published: `(table, method)` of the row in `evaluation/published.csv`, or two empty strings.
       test_modalities: what the row is tested on, for stages that can do with fewer modalities than they have
         (ModDrop); empty for all of them.

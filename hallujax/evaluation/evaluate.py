@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -87,6 +87,27 @@ def fuse(members: list[Predictions]) -> Predictions:
         if not np.array_equal(first.clip, other.clip) or first.logits.shape != other.logits.shape:
             raise DataError("systems evaluated on different clips or classes cannot be fused or compared")
     return Predictions(first.clip, first.label, np.mean([member.logits for member in members], axis=0))
+
+
+def check_comparable(found: Mapping[str, Predictions]) -> None:
+    """Refuses runs that no one table can hold.
+
+    Args:
+      found: `{name of the run: its predictions of one split}`.
+
+    Raises:
+      DataError: naming two that were evaluated on different clips, or know different classes.
+    """
+    names = list(found)
+    for name in names[1:]:
+        first, other = found[names[0]], found[name]
+        if not np.array_equal(first.clip, other.clip) or first.logits.shape[1] != other.logits.shape[1]:
+            said = [f"{len(each.clip)} clips of {each.logits.shape[1]} classes" for each in (first, other)]
+            same = " (others)" if said[0] == said[1] else ""
+            raise DataError(
+                f"{names[0]} and {name} do not belong in one table: {said[0]} were predicted there, {said[1]}{same} "
+                "here; train both on the same dataset and protocol"
+            )
 
 
 def seen_by(tested_on: Iterable[str], row: Iterable[str]) -> tuple[str, ...]:

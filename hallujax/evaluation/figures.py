@@ -44,7 +44,7 @@ STYLE = {
 
 
 @contextlib.contextmanager
-def _canvas(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
+def canvas(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """A figure of that many inches; on leaving, its SVG is the only element of the list."""
     matplotlib = require_matplotlib()
     uris: list[str] = []
@@ -82,7 +82,7 @@ def svg_uri(text: str) -> str:
 
 def accuracy_bars(bars: Sequence[dict[str, Any]], chance: float | None) -> str:
     """Horizontal bars, each a dict of `label`, `mean` (fraction or None), `deviation` (or None), `color`."""
-    with _canvas(5.2, 0.34 * len(bars) + 0.65) as (figure, uris):
+    with canvas(5.2, 0.34 * len(bars) + 0.65) as (figure, uris):
         axes = figure.subplots()
         for y, bar in enumerate(bars):
             if bar["mean"] is None:
@@ -123,7 +123,7 @@ def learning_curves(
     def x(lines: Sequence[dict[str, Any]]) -> list[float]:
         return [line["step"] * (passes[-1] if passes else 1) for line in lines]
 
-    with _canvas(4.4, 3.6) as (figure, uris):
+    with canvas(4.4, 3.6) as (figure, uris):
         losses, accuracy = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for number, term in enumerate(terms):
             lines = [line for line in training if term in line]
@@ -185,7 +185,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     number = len(classes)
     side = min(2.2 + 0.24 * number, 9)
-    with _canvas(side, side) as (figure, uris):
+    with canvas(side, side) as (figure, uris):
         axes = figure.subplots()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         if number <= 20:
@@ -213,7 +213,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
 def class_changes(points: Sequence[float], classes: Sequence[str]) -> str:
     """Bars to both sides of zero: change of each class's recall in points, largest gain on top."""
     order = np.argsort(-np.asarray(points), kind="stable")
-    with _canvas(4.8, 0.21 * len(classes) + 0.7) as (figure, uris):
+    with canvas(4.8, 0.21 * len(classes) + 0.7) as (figure, uris):
         axes = figure.subplots()
         for y, index in enumerate(order):
             value = points[index]
@@ -250,7 +250,7 @@ def noise_curves(kinds: Sequence[dict[str, Any]], questions: Sequence[dict[str, 
     """
     across = 3
     down = -(-(len(kinds) + 1) // across)  # the legend has a place of its own
-    with _canvas(7.6, 2.15 * down * len(questions)) as (figure, uris):
+    with canvas(7.6, 2.15 * down * len(questions)) as (figure, uris):
         blocks = np.atleast_1d(figure.subfigures(len(questions), 1))
         for block, question in zip(blocks, questions, strict=True):
             panels = block.subplots(down, across, sharey=True).ravel()

@@ -27,6 +27,7 @@ from hallujax.evaluation.evaluate import Evaluator
 from hallujax.evaluation.figures import noise_curves, require_matplotlib, svg_text
 from hallujax.evaluation.noisy import CLEAN, Answers, Condition, NoisyEvaluator
 from hallujax.evaluation.robustness_systems import FUSE, Systems, choose_systems, system_logits
+from hallujax.evaluation.written import write_whole
 from hallujax.experiment import Experiment
 from hallujax.methods import Method
 from hallujax.training.sharding import make_mesh
@@ -110,9 +111,9 @@ def measure_robustness(
         "regret": _regrets(measured, conditions),
         "seconds": round(time.monotonic() - started, 1),
     }
-    _write(out / "robustness.csv", _as_csv(rows))
-    _write(out / "robustness.json", json.dumps(summary, indent=1) + "\n")
-    _write(out / "robustness.svg", draw(rows, systems))
+    write_whole(out / "robustness.csv", _as_csv(rows))
+    write_whole(out / "robustness.json", json.dumps(summary, indent=1) + "\n")
+    write_whole(out / "robustness.svg", draw(rows, systems))
     for line in summary["regret"]:
         if line["noise"] == "all":
             print(f"{line['system']:26} regret {line['points']:5.2f} points ({line['low']:.2f} to {line['high']:.2f})")
@@ -329,9 +330,3 @@ def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
         measured = {name: f"{value:.5f}" for name in MEASURED if (value := row[name]) is not None}
         writer.writerow({name: row[name] for name in COLUMNS if name not in MEASURED} | measured)
     return text.getvalue()
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

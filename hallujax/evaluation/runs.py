@@ -13,7 +13,7 @@ from typing import Any
 from hallujax import sealed
 from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.evaluation import published
-from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
+from hallujax.evaluation.evaluate import Predictions, check_comparable, fuse, predictions_path, seen_by
 from hallujax.experiment import IMAGENET
 from hallujax.training.metrics_log import read_metrics
 from hallujax.training.summary import read_summary
@@ -104,7 +104,7 @@ def read_run(folder: pathlib.Path) -> Run:
 
     Raises:
       UsageError: `folder` is not a folder, or holds neither a table nor a stage.
-      DataError: table.json or results.json is not what its format says.
+      DataError: table.json or results.json is not what its format says, or stages predicted different clips or classes.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -116,6 +116,7 @@ def read_run(folder: pathlib.Path) -> Run:
     homes = [home for home in (folder, *seeds.values()) if (home / "run.json").exists()]
     settings = _read_sealed((homes or [folder])[0] / "run.json", problems)
     stages = [stage for seed, home in (seeds or {"0": folder}).items() for stage in _read_stages(home, seed, problems)]
+    check_comparable({f"seed {s.seed}, stage {s.name}": s.test for s in stages if s.test is not None})
     if not stages and not table and not results:
         raise UsageError(f"{folder} holds no run: no table.json, no results.json, no stage's folder")
     if not table:
