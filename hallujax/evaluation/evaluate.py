@@ -143,7 +143,14 @@ class Evaluator:
     ):
         check_batch_size(options.evaluation_batch_size, mesh, "data.evaluation_batch_size")
         # Privileged data cannot leak: the loader never reads what the method is not tested with.
-        self._loader = ClipLoader(dataset, method.test_modalities, frames=options.frames, sampling="uniform", seed=0)
+        self._loader = ClipLoader(
+            dataset,
+            method.test_modalities,
+            frames=options.frames,
+            sampling="uniform",
+            seed=0,
+            rgb_noise=options.rgb_noise,
+        )
         self._dataset, self._batch_size = dataset, options.evaluation_batch_size
         self._mesh = mesh
         # Every process gets all logits: validation decides what each of them does next.

@@ -7,7 +7,7 @@ matplotlib is imported where it is used: it belongs to the extra `demo`, not to 
 import base64
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ VERMILLION, PURPLE, SKY = "#D55E00", "#CC79A7", "#56B4E9"
 GREY, INK, RULE = "#8a8f98", "#24292f", "#d5d9de"
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 DASHES = ("-", "--", "-.", ":")
+DISCRIMINATOR = {  # its scores in metrics.jsonl, and what they are called
+    "accuracy/discriminator_real": "discriminator right on real",
+    "accuracy/discriminator_fake": "on hallucinated",
+}
 NOISE_MM = 150.0  # the noise strip's grey scale ends here on both sides
 
 STYLE = {
@@ -149,6 +153,12 @@ def learning_curves(
             losses.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, ncols=2, handlelength=2.4)
         trained = [line for line in training if "train/accuracy" in line]
         accuracy.plot(x(trained), [100 * line["train/accuracy"] for line in trained], color=GREY, linewidth=0.8)
+        for number, (score, name) in enumerate(DISCRIMINATOR.items()):
+            lines = [line for line in training if score in line]
+            style = {"color": CYCLE[1 + number], "linestyle": DASHES[1 + number], "linewidth": 0.9}
+            if lines:
+                accuracy.plot(x(lines), [100 * line[score] for line in lines], **style, label=name)
+                accuracy.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, ncols=2, handlelength=2.4)
         scores = [100 * line["validation/accuracy"] for line in validation]
         accuracy.plot(x(validation), scores, color=INK, marker="o", markersize=2.5)
         for at in (place for place, line in enumerate(validation) if line["step"] == best_step):
@@ -177,7 +187,9 @@ def learning_curves(
 
 def _is_loss_term(key: str) -> bool:
     """Whether a key of metrics.jsonl is `player/term`: no total, norm, accuracy, time or spike."""
-    return "/" in key and key.split("/")[0] not in ("loss", "gradient_norm", "train", "validation", "input", "spike")
+    return "/" in key and key.split("/")[0] not in (
+        *("loss", "gradient_norm", "accuracy", "train", "validation", "input", "spike"),
+    )
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
@@ -270,6 +282,28 @@ def noise_curves(kinds: Sequence[dict[str, Any]], questions: Sequence[dict[str, 
                 axes.set_axis_off()
             panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="center left", handlelength=3)
             block.suptitle(question["title"], fontsize=10, fontweight="bold", x=0.01, ha="left")
+    return uris[0]
+
+
+def feature_plane(real: np.ndarray, hallucinated: np.ndarray, classes: Mapping[str, np.ndarray]) -> str:
+    """Real and hallucinated features of the same clips, `[N, 2]` each; those of `classes`, `{name: [N]}`, in colour."""
+    kinds = (("real", real, "o", 14), ("hallucinated", hallucinated, "x", 18))
+    with canvas(4.4, 4.4) as (figure, uris):
+        axes = figure.subplots()
+        rest = ~np.any(list(classes.values()), axis=0)
+        for name, points, marker, size in kinds:
+            axes.scatter(*points[rest].T, s=0.6 * size, marker=marker, color=RULE, linewidths=0.8)
+            for number, members in enumerate(classes.values()):
+                style = {"color": CYCLE[number % len(CYCLE)], "marker": marker, "s": size, "linewidths": 1.0}
+                axes.scatter(*points[members].T, **style)
+            axes.scatter([], [], marker=marker, s=size, color=INK, label=name)
+        for number, name in enumerate(classes):
+            axes.scatter([], [], marker="s", s=22, color=CYCLE[number % len(CYCLE)], label=name)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel("first principal component of the real features")
+        axes.set_ylabel("second")
+        figure.legend(loc="outside lower center", ncols=3, handletextpad=0.2)
     return uris[0]
 
 

@@ -50,6 +50,7 @@ class Row:
       stages: whose mean clip logits predict.
       role: what it is compared as, where the configuration says so; see `comparison.role`.
       missing_seeds: of the table, that have no number yet.
+      recovered: share of the way from RGB alone to its teacher; see `table.tabulate`.
     """
 
     method: str
@@ -64,6 +65,7 @@ class Row:
     stages: tuple[str, ...] = ()
     role: str | None = None
     missing_seeds: int = 0
+    recovered: float | None = None
 
 
 @dataclasses.dataclass
@@ -182,6 +184,7 @@ def _row_from_table(entry: dict[str, Any], systems: dict[str, tuple[str, ...]]) 
         stages=tuple(entry.get("stages") or systems.get(method, (method,))),
         role=entry.get("role"),
         missing_seeds=len(stated) - len(accuracies),
+        recovered=entry.get("recovered"),
     )
 
 
