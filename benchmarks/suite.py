@@ -37,6 +37,7 @@ CPU = (
     "startup.py",
     "scale.py devices",
     "scale.py processes",
+    "seeds.py",
     "scale.py batch --points 4 8 16 32",
     "scale.py frames",
     "scale.py clips",

@@ -41,6 +41,16 @@ def add(config: ConfigDict, preset: str) -> None:
     )
     config.systems["ADMD from RGB"] = base.system("admd_from_rgb", role="privileged")
 
+    for name, row, hidden in (
+        ("admd_linear", "ADMD, linear discriminator", ()),
+        ("admd_deep", "ADMD, discriminator of five layers", (256, 256, 128, 128)),
+    ):
+        config.stages[name] = admd.stage(config, preset, options={"discriminator_hidden": hidden})
+        config.systems[row] = base.system(name, role="privileged")
+
+    config.stages.admd_pooled = admd.stage(config, preset, options={"features": "pooled"})
+    config.systems["ADMD on features before the bottleneck"] = base.system("admd_pooled", role="privileged")
+
     config.stages.admd_classes = admd.stage(config, preset, options={"predict_from": "discriminator"})
     config.systems["ADMD, the discriminator's classes"] = base.system("admd_classes", role="privileged")
 

@@ -2,9 +2,9 @@
 
     hallujax train --config=configs/admd_steadied.py:mocap_rgbd,cross_subject --workdir=runs/admd_steadied
 
-A discriminator that is too sure of itself teaches nothing. Its real labels smoothed, its weights bounded, or, the
-other way, a discriminator that moves twice for every step of the student. All have ADMD's own budget in updates of
-the student.
+A discriminator that is too sure of itself teaches nothing. Its real labels smoothed, its weights bounded, its slope at
+real features penalised, or, the other way, a discriminator that moves twice for every step of the student. All have
+ADMD's own budget in updates of the student.
 """
 
 from ml_collections import ConfigDict
@@ -18,6 +18,10 @@ def add(config: ConfigDict, preset: str) -> None:
 
     config.stages.admd_spectral_norm = admd.stage(config, preset, options={"spectral_norm": True})
     config.systems["ADMD, spectral norm"] = base.system("admd_spectral_norm", role="privileged")
+
+    if preset != "authors_code":  # whose discriminator has batch norm
+        config.stages.admd_r1 = admd.stage(config, preset, options={"r1": 1.0})
+        config.systems["ADMD, R1 penalty"] = base.system("admd_r1", role="privileged")
 
     config.stages.admd_two_moves = admd.stage(config, preset, options={})
     config.stages.admd_two_moves.rounds = (("discriminator",), ("student", "discriminator"))

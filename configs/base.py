@@ -59,6 +59,7 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config.data.frames = 5  # T, of every clip (both papers)
     config.data.labelled = 1.0  # share of the training clips, of every class, whose label is known
     config.data.label_noise = 0.0  # share of these that have another class's label
+    config.data.rgb_noise = 0.0  # standard deviation, of 255, in training and test alike
     config.data.sampling = "mixed"  # training: uniform or random frames with probability one half each
     config.data.short_clips = "repeat"  # clips of fewer frames: repeat or refuse
     config.data.evaluation_batch_size = 32  # clips

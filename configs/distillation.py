@@ -30,7 +30,7 @@ def add(config: ConfigDict, preset: str) -> None:
 
     smoothing = {"modality": "rgb", "label_smoothing": 0.1}
     config.stages.smoothing = base.stage(config, "single_stream", options=smoothing)
-    config.systems["RGB, label smoothing"] = base.system("smoothing")
+    config.systems["RGB, label smoothing"] = base.system("smoothing", role="smoothing")
     config.stages.control_smoothing = base.stage(
         config, "single_stream", options=smoothing, init_from={"rgb": ("depth", "depth")}
     )

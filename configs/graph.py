@@ -12,15 +12,17 @@ from configs import base, hallucination, joints, streams
 
 def add(config: ConfigDict, preset: str) -> None:
     softening = {key: value for key, value in hallucination.DISTILLATION[preset].items() if key != "scale"}
-    config.stages.graph = base.stage(
-        config,
-        "graph_distillation",
-        options={"teachers": {"depth": "depth", "joints": "joints"}, "imitation": 0.5} | softening,
-        init_from={"depth": ("depth", "depth"), "joints": ("joints", "joints")},
-    )
-    config.systems["Graph distillation, depth and joints (Luo)"] = base.system(
-        "graph", role="privileged", published=("admd-4", "Luo et al. [21]")
-    )
+    for name, row, teachers, published in (
+        ("graph", "depth and joints (Luo)", ("depth", "joints"), ("admd-4", "Luo et al. [21]")),
+        ("graph_rgb", "RGB, depth and joints", ("rgb", "depth", "joints"), ("", "")),
+    ):
+        config.stages[name] = base.stage(
+            config,
+            "graph_distillation",
+            options={"teachers": {teacher: teacher for teacher in teachers}, "imitation": 0.5} | softening,
+            init_from={teacher: (teacher, teacher) for teacher in teachers},
+        )
+        config.systems[f"Graph distillation, {row}"] = base.system(name, role="privileged", published=published)
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:

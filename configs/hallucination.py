@@ -5,6 +5,8 @@
 The slides report 71.93 (step 3) and 73.42 (step 4) on NTU RGB+D cross-subject, beside 66.52 for RGB alone.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import base, two_stream
@@ -25,13 +27,18 @@ DISTILLATION = {
 }
 
 
-def add(config: ConfigDict, preset: str) -> None:
-    config.stages.hallucination = base.stage(
+def stage(config: ConfigDict, preset: str, *, teacher: str = "two_stream", **changes: Any) -> ConfigDict:
+    """Step 3 from the depth stream of the stage `teacher`, with some options changed."""
+    return base.stage(
         config,
         "hallucination",
-        options={"imitation": 0.5, "alpha": 0.5, "layer": "block4"} | DISTILLATION[preset],
-        init_from={"depth": ("two_stream", "depth"), "hallucination": ("two_stream", "depth")},
+        options={"imitation": 0.5, "alpha": 0.5, "layer": "block4"} | DISTILLATION[preset] | changes,
+        init_from={"depth": (teacher, "depth"), "hallucination": (teacher, "depth")},
     )
+
+
+def add(config: ConfigDict, preset: str) -> None:
+    config.stages.hallucination = stage(config, preset)
     config.stages.step4 = base.stage(
         config,
         "two_stream",

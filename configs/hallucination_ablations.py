@@ -23,12 +23,7 @@ LOSSES = {
 def add(config: ConfigDict, preset: str) -> None:
     for losses, (imitation, alpha) in LOSSES.items():
         name = f"hallucination_{losses}"
-        config.stages[name] = base.stage(
-            config,
-            "hallucination",
-            options={"imitation": imitation, "alpha": alpha, "layer": "block4"} | hallucination.DISTILLATION[preset],
-            init_from={"depth": ("two_stream", "depth"), "hallucination": ("two_stream", "depth")},
-        )
+        config.stages[name] = hallucination.stage(config, preset, imitation=imitation, alpha=alpha)
         config.systems[f"Hallucination, {losses.replace('_', ' and ')} only"] = base.system(name, role="privileged")
 
 

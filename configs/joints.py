@@ -61,6 +61,19 @@ def add(config: ConfigDict, preset: str) -> None:
     del config.stages.admd_joints.init_from["depth"]
     config.systems["ADMD from joints"] = base.system("admd_joints", role="privileged")
 
+    config.stages.admd_depth_joints = admd.stage(
+        config,
+        preset,
+        options={"teacher": "joints", "student_modality": "depth", "predict_from": "teacher"},
+        init_from={
+            "joints": ("joints", "joints"),
+            "hallucination": ("depth", "depth"),
+            "classifier": ("joints", "joints"),
+        },
+    )
+    del config.stages.admd_depth_joints.init_from["depth"]
+    config.systems["Depth by ADMD from joints"] = base.system("admd_depth_joints")
+
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config = base.get_config(arguments)

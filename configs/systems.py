@@ -2,7 +2,8 @@
 
     hallujax train --config=configs/systems.py:mocap_rgbd,cross_subject --workdir=runs/systems
 
-With the workdir of `configs/table.py` it goes on from there: the table's stages are the same.
+With the workdir of `configs/table.py` it goes on from there: the table's stages are the same. `configs/sensitivity.py`,
+which varies the settings of two of them, goes on from there too.
 """
 
 from ml_collections import ConfigDict
@@ -14,15 +15,19 @@ from configs import (
     balanced,
     base,
     compression,
+    connections,
     controls,
     distillation,
+    equal_budget,
     generation,
     graph,
     hallucination_ablations,
+    hallucination_layers,
     joints,
     moddrop,
     side_information,
     table,
+    weak_teachers,
 )
 
 
@@ -30,14 +35,18 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
     config = table.get_config(arguments)
     for part in (
         controls,
+        equal_budget,
         compression,
         side_information,
         moddrop,
         distillation,
+        weak_teachers,
         adversarial,
         admd_ablations,
         admd_steadied,
         hallucination_ablations,
+        hallucination_layers,
+        connections,
         joints,
         generation,
         graph,

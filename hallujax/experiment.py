@@ -37,6 +37,7 @@ class DataOptions:
       labelled: share of the training clips whose label is known; see `data.labels.training_labels`.
       label_noise: share of these that have the label of another class.
       bad_records: `stop` at a damaged one in training, or `skip` its clip; see `data.pipeline.ClipLoader`.
+      rgb_noise: of RGB in training and evaluation; see `data.poor_rgb.add_noise`.
     """
 
     directory: str
@@ -51,6 +52,7 @@ class DataOptions:
     labelled: float = 1.0
     label_noise: float = 0.0
     bad_records: str = "stop"
+    rgb_noise: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,8 +120,9 @@ class System:
     Attributes:
       name: of the row.
       stages: whose clip logits are averaged.
-      role: in the comparison: `rgb`, `ensemble`, `control`, `rgb+control` (what a distilled model is compared with),
-        `teacher` (whose accuracy it is to recover), `privileged` (tested on RGB, taught by more) or `other`.
+      role: in the comparison: `rgb`, `ensemble`, `control`, `rgb+control`, `smoothing` (what a distilled model is
+        compared with), `teacher` (whose accuracy it is to recover), `privileged` (tested on RGB, taught by more) or
+        `other`.
       published: `(table, method)` of the row in `evaluation/published.csv`, or two empty strings.
       test_modalities: what the row is tested on, for stages that can do with fewer modalities than they have
         (ModDrop); empty for all of them.

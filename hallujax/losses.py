@@ -250,6 +250,35 @@ def admd_hallucination(
     raise ValueError(f"objective {objective!r} is neither 'non_saturating' nor 'minimax'")
 
 
+def realness(logits: Array) -> Array:
+    """A discriminator's log-odds that features are real, `logsumexp_{k<K} z_k - z_K`; without classes its one logit.
+
+    Args:
+      logits: `[..., K+1]`, class K means hallucinated; or `[..., 1]`, positive for real.
+
+    Returns:
+      `[...]`.
+    """
+    logits = logits.astype(jnp.float32)
+    if logits.shape[-1] == 1:
+        return logits[..., 0]
+    return jax.nn.logsumexp(logits[..., :-1], axis=-1) - logits[..., -1]
+
+
+def gradient_penalty(gradients: Array) -> Array:
+    """How steep the discriminator is at real features: `R_1 = 1/2 || grad r(E_d(x_d)) ||_2^2`, `r` its `realness`.
+
+    Mescheder, Geiger and Nowozin, ICML 2018, eq. 9, whose factor gamma is the term's weight. Neither source has it.
+
+    Args:
+      gradients: of `realness` by the features, `[..., D]`.
+
+    Returns:
+      `[...]`.
+    """
+    return 0.5 * jnp.sum(jnp.square(gradients.astype(jnp.float32)), axis=-1)
+
+
 def adversarial_real(logits: Array, *, objective: Literal["least_squares", "logistic"] = "least_squares") -> Array:
     """How far a binary discriminator is from calling features real.
 

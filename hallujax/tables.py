@@ -3,12 +3,13 @@
 import dataclasses
 import pathlib
 import signal
+from collections.abc import Mapping
 
 from hallujax import paths
 from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
-from hallujax.errors import UsageError
+from hallujax.errors import NotFiniteError, UsageError
 from hallujax.evaluation import published
 from hallujax.evaluation.evaluate import evaluators, predictions_path
 from hallujax.evaluation.finished import open_dataset, read_experiment, restore
@@ -24,12 +25,14 @@ from hallujax.training.summary import read_summary
 
 
 def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, command: str) -> None:
-    """Trains an experiment for seeds 0 to `seeds - 1` in `out/seedN`, and writes the table after each.
+    """Trains an experiment for seeds 0 to `seeds - 1` in `out/seedN`, and writes the table after every stage.
 
-    Finished stages are kept and half-finished ones continued, so a killed table goes on with the same command.
+    Finished stages are kept and half-finished ones continued, so a killed table goes on with the same command. A stage
+    whose numbers are not finite costs the rows that rest on it this seed, and no other row.
 
     Raises:
       UsageError: if there is no seed to train.
+      NotFiniteError: after everything else, naming the stages that failed.
       HallujaxError: as `training.stages.train`.
     """
     if seeds < 1:
@@ -45,16 +48,34 @@ def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, comman
         "classes": list(dataset.classes),
         "command": command,
     }
+    failures: dict[int, dict[str, str]] = {seed: {} for seed in workdirs}
+
+    def tabulated() -> list[dict]:
+        rows = tabulate(experiment, workdirs, failures)
+        write_table(out, rows, facts | {"seconds": _seconds(workdirs)})
+        return rows
+
     if is_first():
-        tabulate(experiment, workdirs)  # what is wrong with a row is said before hours of training
+        out.mkdir(parents=True, exist_ok=True)
+        tabulated()  # what is wrong with a row is said before hours of training
     with Console(sum(total for total, _ in work), done=sum(done for _, done in work)) as console:
         for seed, workdir in workdirs.items():
-            train(dataclasses.replace(experiment, seed=seed), workdir, console)
-            if is_first():
-                rows = tabulate(experiment, workdirs)
-                write_table(out, rows, facts | {"seconds": _seconds(workdirs)})
+            train(
+                dataclasses.replace(experiment, seed=seed),
+                workdir,
+                console,
+                after_stage=tabulated if is_first() else lambda: None,
+                failures=failures[seed],
+            )
     if is_first():
-        print_table(rows)
+        print_table(tabulated())
+    _report_failures(failures)
+
+
+def _report_failures(failures: Mapping[int, Mapping[str, str]]) -> None:
+    said = [f"seed {seed}: {why}" for seed, stages in failures.items() for why in stages.values()]
+    if said:
+        raise NotFiniteError(f"the table lacks what rests on {len(said)} stages that failed; {'; '.join(said)}")
 
 
 def _seconds(workdirs: dict[int, pathlib.Path]) -> float:

@@ -22,6 +22,8 @@ def shrunk(config: ConfigDict, folder: str) -> ConfigDict:
     config.training.evaluations = 2
     config.log_every = 1
     for stage in config.stages.values():
-        if stage.options.get("layer", "").startswith("block"):
+        if str(stage.options.get("layer", "")).startswith("block"):
             stage.options.layer = "block2"
+        elif isinstance(stage.options.get("layer"), tuple):
+            stage.options.layer = ("block1", "block2")
     return config

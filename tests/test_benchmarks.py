@@ -65,6 +65,7 @@ def rows_of(tmp_path, script, *flags):
             {"student", "hallucination", "admd", "admd_by_hand"},
             marks=pytest.mark.slow,
         ),
+        pytest.param("seeds.py", ["--quick"], {"sequence", "vmapped", "divided", "a_device"}, marks=pytest.mark.slow),
         pytest.param("end_to_end.py", ["--quick"], {"synthetic", "kept", "decoded"}, marks=pytest.mark.slow),
     ],
 )

@@ -25,17 +25,22 @@ CASES = {
     "two-stream connected": ("two_stream", {"modalities": {"depth": "depth", "rgb": "rgb"}, "connect": True}),
     "step 4": ("two_stream", {"modalities": {"hallucination": "rgb", "rgb": "rgb"}}),
     "hallucination": ("hallucination", {"layer": "block2"}),
+    "hallucination of several layers": ("hallucination", {"layer": ("block1", "features")}),
     "hallucination of features": ("hallucination", {"layer": "features", "soften_student": True}),
     "admd": ("admd", {}),
     "admd minimax": ("admd", {"objective": "minimax", "position": False}),
     "admd authors": ("admd", {"discriminator_batch_norm": True, "discriminator_weight": 0.5}),
     "admd, bounded discriminator": ("admd", {"spectral_norm": True, "discriminator_smoothing": 0.1}),
+    "admd, deep discriminator before the bottleneck": (
+        "admd",
+        {"features": "pooled", "discriminator_hidden": (16, 8, 8), "r1": 0.1},
+    ),
     "admd, teacher's classifier": ("admd", {"predict_from": "teacher"}),
     "admd set": ("admd", {"classify_set": True, "predict_from": "discriminator", "task": "object"}),
     "adversarial": ("adversarial", {}),
     "adversarial logistic": (
         "adversarial",
-        {"objective": "logistic", "position": False, "classify_set": True, "predict_from": "teacher"},
+        {"objective": "logistic", "position": False, "classify_set": True, "predict_from": "teacher", "r1": 0.1},
     ),
     "side information": ("side_information", {}),
     "moddrop": ("moddrop", {"modalities": {"depth": "depth", "rgb": "rgb"}}),
@@ -225,6 +230,71 @@ def test_adversarial_players_learn_no_label():
     relabelled = batch | {"label": (batch["label"] + 1) % 4}
     for player, value in player_losses(method, outputs, relabelled)[0].items():
         np.testing.assert_allclose(value, got[player], rtol=1e-6)
+
+
+def test_the_feature_term_of_several_layers_is_their_sum():
+    batch = encode(random_batch(), OPTIONS)
+
+    def feature_term(layer):
+        method = methods.build("hallucination", STREAM, {"layer": layer})
+        outputs, _, _ = at_the_start(method, batch)
+        return method.losses(outputs, batch)["student"]["feature"]
+
+    each = [feature_term(layer) for layer in ("block1", "block2", "features")]
+    np.testing.assert_allclose(feature_term(("block1", "block2", "features")), sum(each), rtol=1e-5)
+
+
+def test_r1_is_the_steepness_of_the_discriminators_odds_by_finite_differences():
+    """Half the squared gradient of logsumexp(z_k<K) - z_K by the real features, and the discriminator's alone."""
+    options = {"r1": 0.3, "position": False, "discriminator_hidden": (6,)}
+    method = methods.build("admd", STREAM, options)
+    batch = encode(random_batch(), OPTIONS)
+    params, batch_stats = initialize(method.networks, method.forward, batch, jax.random.key(1))
+    outputs = method.forward(Networks(method.networks, params, batch_stats), batch)
+    judge = jax.tree.map(lambda x: np.asarray(x, np.float64), params["discriminator"])
+
+    def odds(features):
+        x = features @ judge["fc1"]["kernel"] + judge["fc1"]["bias"]
+        z = np.where(x > 0, x, 0.2 * x) @ judge["logits"]["kernel"] + judge["logits"]["bias"]
+        return np.log(np.exp(z[..., :-1]).sum(-1)) - z[..., -1]
+
+    features, step = np.asarray(outputs["depth"].features, np.float64), 1e-6
+    steps = step * np.eye(features.shape[-1])
+    slopes = np.stack([(odds(features + d) - odds(features - d)) / (2 * step) for d in steps], -1)
+    expected = 0.5 * np.square(slopes).sum(-1).mean(1)
+    terms = method.losses(outputs, batch)
+    np.testing.assert_allclose(terms["discriminator"]["r1"], expected, rtol=1e-4)
+    assert "r1" not in terms["student"] and method.weights["r1"] == 0.3
+    for clash in ({"spectral_norm": True}, {"discriminator_batch_norm": True}):
+        with pytest.raises(UsageError, match="r1 is for a discriminator without"):
+            methods.build("admd", STREAM, options | clash)
+
+
+def test_features_before_the_bottleneck_are_the_mean_of_the_last_maps():
+    method = methods.build("admd", STREAM, {"features": "pooled", "discriminator_hidden": (), "position": False})
+    batch = encode(random_batch(), OPTIONS)
+    params, batch_stats = initialize(method.networks, method.forward, batch, jax.random.key(1))
+    outputs = method.forward(Networks(method.networks, params, batch_stats), batch)
+    layer = params["discriminator"]["logits"]
+    expected = outputs["depth"].maps["block2"].mean((2, 3)) @ layer["kernel"] + layer["bias"]
+    np.testing.assert_allclose(outputs["discriminator/depth"], expected, rtol=1e-4, atol=1e-5)
+    assert method.idle["hallucination"] == ("bottleneck_conv", "bottleneck_bn", "logits")
+
+
+def test_the_discriminators_accuracy_is_logged():
+    method = methods.build("admd", STREAM, {})
+    state, optimizers = start(method)
+    _, metrics = take_step(method, state, optimizers, random_batch())
+    batch = encode(random_batch(), OPTIONS)
+    outputs = method.forward(Networks(method.networks, state.params, state.batch_stats), batch)
+    forced = outputs | {
+        "discriminator/depth": jnp.zeros((4, 3, 5)).at[jnp.arange(4), :, batch["label"]].set(jnp.array([1.0, 1, -1])),
+        "discriminator/hallucination": jnp.zeros((4, 3, 5)).at[:2, :, 4].set(1.0),
+    }
+    found = method.scores(forced, batch)
+    np.testing.assert_allclose(found["discriminator_real"][batch["label"] > 0], 2 / 3, rtol=1e-6)
+    np.testing.assert_allclose(found["discriminator_fake"], [1, 1, 0, 0])
+    assert {f"accuracy/{name}" for name in found} <= set(metrics)
 
 
 def test_the_teachers_classifier_reads_the_students_features():

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from hallujax import huge_pages
-from hallujax.cli import data, deploy, machine, serving, training, weights
+from hallujax.cli import claims, data, deploy, machine, serving, training, weights
 from hallujax.cli.configuration import read_flags
 from hallujax.errors import DataError, HallujaxError
 
@@ -73,6 +73,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run, takes_flags=takes_flags)
         return sub
 
-    for group in (training, data, weights, deploy, serving, machine):
+    for group in (training, claims, data, weights, deploy, serving, machine):
         group.add(command)
     return parser

@@ -16,6 +16,7 @@ import numpy as np
 from hallujax.data.clips import Sampling, choose_frames
 from hallujax.data.flow import FLOW, SOURCE, check_installed, optical_flow
 from hallujax.data.joints import JOINTS, normalize, root_joint
+from hallujax.data.poor_rgb import add_noise
 from hallujax.data.records import PreparedDataset
 from hallujax.data.transforms import MODALITIES
 from hallujax.errors import DamagedRecordError, DataError, UsageError
@@ -32,6 +33,8 @@ class ClipLoader:
     With `bad_records="skip"` a clip with a damaged record among those to be read gets mask 0. In its place stands the
     next whole clip of the batch once more, frames and label, so that batch norm sees no made-up frames. What was wrong
     is appended to `noticed`, a line a record. A batch without a whole clip is an error all the same.
+
+    `rgb_noise` makes RGB poorer; see `data.poor_rgb.add_noise`.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class ClipLoader:
         seed: int,
         labels: np.ndarray | None = None,
         bad_records: str = "stop",
+        rgb_noise: float = 0.0,
     ):
         if bad_records not in ("stop", "skip"):
             raise UsageError(f"data.bad_records is {bad_records!r}; known: stop, skip")
@@ -53,6 +57,9 @@ class ClipLoader:
             raise UsageError(
                 f"{dataset.name} has no modality {', '.join(sorted(unknown))}; it has {', '.join(dataset.modalities)}"
             )
+        if rgb_noise < 0 or (rgb_noise and FLOW in modalities):
+            raise UsageError(f"data.rgb_noise is {rgb_noise}; it must not be negative, and is not for {FLOW}")
+        self._rgb_noise = rgb_noise
         self._dataset, self._modalities = dataset, tuple(modalities)
         self._frames, self._sampling, self._seed = frames, sampling, seed
         self._labels = dataset.index["label"] if labels is None else labels
@@ -110,6 +117,8 @@ class ClipLoader:
             first = np.maximum(np.minimum(frames, last - 1), 0)
             return optical_flow(*(self._dataset.read(SOURCE[FLOW], rows, np.minimum(first + i, last)) for i in (0, 1)))
         records = self._dataset.read(modality, rows, frames)
+        if modality == "rgb" and self._rgb_noise:
+            return add_noise(records, self._dataset.index["clip"][rows], frames, self._rgb_noise)
         return normalize(records, self._root) if modality == JOINTS else records
 
 

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import io
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -91,6 +91,27 @@ def fuse(members: list[Predictions]) -> Predictions:
     return Predictions(first.clip, first.label, np.mean([member.logits for member in members], axis=0))
 
 
+def check_comparable(found: Mapping[str, Predictions]) -> None:
+    """Refuses runs that no one table can hold.
+
+    Args:
+      found: `{name of the run: its predictions of one split}`.
+
+    Raises:
+      DataError: naming two that were evaluated on different clips, or know different classes.
+    """
+    names = list(found)
+    for name in names[1:]:
+        first, other = found[names[0]], found[name]
+        if not np.array_equal(first.clip, other.clip) or first.logits.shape[1] != other.logits.shape[1]:
+            said = [f"{len(each.clip)} clips of {each.logits.shape[1]} classes" for each in (first, other)]
+            same = " (others)" if said[0] == said[1] else ""
+            raise DataError(
+                f"{names[0]} and {name} do not belong in one table: {said[0]} were predicted there, {said[1]}{same} "
+                "here; train both on the same dataset and protocol"
+            )
+
+
 def seen_by(tested_on: Iterable[str], row: Iterable[str]) -> tuple[str, ...]:
     """Which of a stage's test modalities a row that is tested on `row` shows it; none for all of them."""
     seen = set(tested_on) & set(row)
@@ -124,7 +145,14 @@ class Evaluator:
     ):
         check_batch_size(options.evaluation_batch_size, mesh, "data.evaluation_batch_size")
         # Privileged data cannot leak: the loader never reads what the method is not tested with.
-        self._loader = ClipLoader(dataset, method.test_modalities, frames=options.frames, sampling="uniform", seed=0)
+        self._loader = ClipLoader(
+            dataset,
+            method.test_modalities,
+            frames=options.frames,
+            sampling="uniform",
+            seed=0,
+            rgb_noise=options.rgb_noise,
+        )
         self._dataset, self._batch_size = dataset, options.evaluation_batch_size
         self._mesh = mesh
         # Every process gets all logits: validation decides what each of them does next.

@@ -7,7 +7,7 @@ matplotlib is imported where it is used: it belongs to the extra `demo`, not to 
 import base64
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ VERMILLION, PURPLE, SKY = "#D55E00", "#CC79A7", "#56B4E9"
 GREY, INK, RULE = "#8a8f98", "#24292f", "#d5d9de"
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 DASHES = ("-", "--", "-.", ":")
+DISCRIMINATOR = {  # its scores in metrics.jsonl, and what they are called
+    "accuracy/discriminator_real": "discriminator right on real",
+    "accuracy/discriminator_fake": "on hallucinated",
+}
 NOISE_MM = 150.0  # the noise strip's grey scale ends here on both sides
 
 STYLE = {
@@ -44,7 +48,7 @@ STYLE = {
 
 
 @contextlib.contextmanager
-def _canvas(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
+def canvas(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """A figure of that many inches; on leaving, its SVG is the only element of the list."""
     matplotlib = require_matplotlib()
     uris: list[str] = []
@@ -82,7 +86,7 @@ def svg_uri(text: str) -> str:
 
 def accuracy_bars(bars: Sequence[dict[str, Any]], chance: float | None) -> str:
     """Horizontal bars, each a dict of `label`, `mean` (fraction or None), `deviation` (or None), `color`."""
-    with _canvas(5.2, 0.34 * len(bars) + 0.65) as (figure, uris):
+    with canvas(5.2, 0.34 * len(bars) + 0.65) as (figure, uris):
         axes = figure.subplots()
         for y, bar in enumerate(bars):
             if bar["mean"] is None:
@@ -123,7 +127,7 @@ def learning_curves(
     def x(lines: Sequence[dict[str, Any]]) -> list[float]:
         return [line["step"] * (passes[-1] if passes else 1) for line in lines]
 
-    with _canvas(4.4, 3.6) as (figure, uris):
+    with canvas(4.4, 3.6) as (figure, uris):
         losses, accuracy = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for number, term in enumerate(terms):
             lines = [line for line in training if term in line]
@@ -149,6 +153,12 @@ def learning_curves(
             losses.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, ncols=2, handlelength=2.4)
         trained = [line for line in training if "train/accuracy" in line]
         accuracy.plot(x(trained), [100 * line["train/accuracy"] for line in trained], color=GREY, linewidth=0.8)
+        for number, (score, name) in enumerate(DISCRIMINATOR.items()):
+            lines = [line for line in training if score in line]
+            style = {"color": CYCLE[1 + number], "linestyle": DASHES[1 + number], "linewidth": 0.9}
+            if lines:
+                accuracy.plot(x(lines), [100 * line[score] for line in lines], **style, label=name)
+                accuracy.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, ncols=2, handlelength=2.4)
         scores = [100 * line["validation/accuracy"] for line in validation]
         accuracy.plot(x(validation), scores, color=INK, marker="o", markersize=2.5)
         for at in (place for place, line in enumerate(validation) if line["step"] == best_step):
@@ -177,7 +187,9 @@ def learning_curves(
 
 def _is_loss_term(key: str) -> bool:
     """Whether a key of metrics.jsonl is `player/term`: no total, norm, accuracy, time or spike."""
-    return "/" in key and key.split("/")[0] not in ("loss", "gradient_norm", "train", "validation", "input", "spike")
+    return "/" in key and key.split("/")[0] not in (
+        *("loss", "gradient_norm", "accuracy", "train", "validation", "input", "spike"),
+    )
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
@@ -185,7 +197,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     number = len(classes)
     side = min(2.2 + 0.24 * number, 9)
-    with _canvas(side, side) as (figure, uris):
+    with canvas(side, side) as (figure, uris):
         axes = figure.subplots()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         if number <= 20:
@@ -213,7 +225,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
 def class_changes(points: Sequence[float], classes: Sequence[str]) -> str:
     """Bars to both sides of zero: change of each class's recall in points, largest gain on top."""
     order = np.argsort(-np.asarray(points), kind="stable")
-    with _canvas(4.8, 0.21 * len(classes) + 0.7) as (figure, uris):
+    with canvas(4.8, 0.21 * len(classes) + 0.7) as (figure, uris):
         axes = figure.subplots()
         for y, index in enumerate(order):
             value = points[index]
@@ -250,7 +262,7 @@ def noise_curves(kinds: Sequence[dict[str, Any]], questions: Sequence[dict[str, 
     """
     across = 3
     down = -(-(len(kinds) + 1) // across)  # the legend has a place of its own
-    with _canvas(7.6, 2.15 * down * len(questions)) as (figure, uris):
+    with canvas(7.6, 2.15 * down * len(questions)) as (figure, uris):
         blocks = np.atleast_1d(figure.subfigures(len(questions), 1))
         for block, question in zip(blocks, questions, strict=True):
             panels = block.subplots(down, across, sharey=True).ravel()
@@ -270,6 +282,28 @@ def noise_curves(kinds: Sequence[dict[str, Any]], questions: Sequence[dict[str, 
                 axes.set_axis_off()
             panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="center left", handlelength=3)
             block.suptitle(question["title"], fontsize=10, fontweight="bold", x=0.01, ha="left")
+    return uris[0]
+
+
+def feature_plane(real: np.ndarray, hallucinated: np.ndarray, classes: Mapping[str, np.ndarray]) -> str:
+    """Real and hallucinated features of the same clips, `[N, 2]` each; those of `classes`, `{name: [N]}`, in colour."""
+    kinds = (("real", real, "o", 14), ("hallucinated", hallucinated, "x", 18))
+    with canvas(4.4, 4.4) as (figure, uris):
+        axes = figure.subplots()
+        rest = ~np.any(list(classes.values()), axis=0)
+        for name, points, marker, size in kinds:
+            axes.scatter(*points[rest].T, s=0.6 * size, marker=marker, color=RULE, linewidths=0.8)
+            for number, members in enumerate(classes.values()):
+                style = {"color": CYCLE[number % len(CYCLE)], "marker": marker, "s": size, "linewidths": 1.0}
+                axes.scatter(*points[members].T, **style)
+            axes.scatter([], [], marker=marker, s=size, color=INK, label=name)
+        for number, name in enumerate(classes):
+            axes.scatter([], [], marker="s", s=22, color=CYCLE[number % len(CYCLE)], label=name)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel("first principal component of the real features")
+        axes.set_ylabel("second")
+        figure.legend(loc="outside lower center", ncols=3, handletextpad=0.2)
     return uris[0]
 
 

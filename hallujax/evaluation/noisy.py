@@ -100,7 +100,9 @@ class NoisyEvaluator:
     ):
         """`admd` is a stage's name and method, `stages` are those that see depth at test."""
         check_batch_size(options.evaluation_batch_size, mesh, "data.evaluation_batch_size")
-        self._loader = ClipLoader(dataset, ("rgb", "depth"), frames=options.frames, sampling="uniform", seed=0)
+        self._loader = ClipLoader(
+            dataset, ("rgb", "depth"), frames=options.frames, sampling="uniform", seed=0, rgb_noise=options.rgb_noise
+        )
         self._batch_size, self._mesh = options.evaluation_batch_size, mesh
         self._admd, method = admd
         self._judge = jax.jit(functools.partial(judge_depth, admd=method))

@@ -14,9 +14,10 @@ import numpy as np
 
 from hallujax import paths
 from hallujax.errors import HallujaxError, UsageError
-from hallujax.evaluation import comparison, figures, runs
+from hallujax.evaluation import advantage, comparison, figures, lessons, runs, sensitivity
 from hallujax.evaluation.changed_clips import changed_clips
 from hallujax.evaluation.comparison import Difference
+from hallujax.evaluation.feature_space import feature_spaces
 from hallujax.evaluation.metrics import confusion_matrix
 from hallujax.evaluation.runs import Row, Run, Stage
 
@@ -64,6 +65,7 @@ def _environment() -> Any:
     environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f} %"
     environment.filters["count"] = _count
     environment.filters["duration"] = _duration
+    environment.filters["memory"] = _memory
     return environment
 
 
@@ -86,6 +88,10 @@ def _page(run: Run) -> dict[str, Any]:
         "changed": _changed(run, dataset),
         "curves": _curves(run, chance),
         "confusion": _confusion(run, classes),
+        "advantages": advantage.pictures(advantage.advantages(run)),
+        "teachers": lessons.draw(lessons.lessons(run)),
+        "sensitivity": _sensitivity(run),
+        "features": _features(run, dataset),
         "robustness": _robustness(run),
         "stages": run.stages,
         "settings": list(_flatten(run.settings)),
@@ -132,7 +138,8 @@ def _bars(run: Run) -> list[dict[str, Any]]:
 
 
 def _table(run: Run) -> list[dict[str, Any]]:
-    ensemble = next(iter(comparison.rows_by_role(run, "ensemble")), None)
+    finished = (row for row in run.rows if row.mean is not None)
+    ensemble = next((row for row in finished if comparison.role(row) == "ensemble"), None)  # the first, as in table.csv
     return [
         {
             "row": row,
@@ -230,6 +237,19 @@ def _confusion(run: Run, classes: list[str]) -> dict[str, Any] | None:
         "worse": int((points < 0).sum()),
         "same": int((points == 0).sum()),
     }
+
+
+def _sensitivity(run: Run) -> str | None:
+    lines = sensitivity.sensitivity(run)
+    return sensitivity.draw(run, lines) if lines else None
+
+
+def _features(run: Run, dataset: Any) -> list[dict[str, Any]]:
+    try:
+        return [] if dataset is None else feature_spaces(run, dataset)
+    except HallujaxError as error:
+        run.problems.append(f"features are left out: {error}")
+        return []
 
 
 def _robustness(run: Run) -> dict[str, Any] | None:
@@ -362,6 +382,13 @@ def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def _count(number: int | None) -> str:
     return "–" if number is None else f"{number:,}".replace(",", "\u202f")
+
+
+def _memory(peak: dict[str, int | None] | None) -> str:
+    """MiB of the device where it says how much, else of the process."""
+    if not peak:
+        return "–"
+    return f"{_count(peak['device'] or peak['process'])} MiB"
 
 
 def _duration(seconds: float | None) -> str:

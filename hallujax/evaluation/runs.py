@@ -13,7 +13,7 @@ from typing import Any
 from hallujax import paths, sealed
 from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.evaluation import published
-from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
+from hallujax.evaluation.evaluate import Predictions, check_comparable, fuse, predictions_path, seen_by
 from hallujax.experiment import IMAGENET
 from hallujax.training.metrics_log import read_metrics
 from hallujax.training.summary import read_summary
@@ -50,6 +50,7 @@ class Row:
       stages: whose mean clip logits predict.
       role: what it is compared as, where the configuration says so; see `comparison.role`.
       missing_seeds: of the table, that have no number yet.
+      recovered: share of the way from RGB alone to its teacher; see `table.tabulate`.
     """
 
     method: str
@@ -64,6 +65,7 @@ class Row:
     stages: tuple[str, ...] = ()
     role: str | None = None
     missing_seeds: int = 0
+    recovered: float | None = None
 
 
 @dataclasses.dataclass
@@ -104,7 +106,7 @@ def read_run(folder: pathlib.Path) -> Run:
 
     Raises:
       UsageError: `folder` is not a folder, or holds neither a table nor a stage.
-      DataError: table.json or results.json is not what its format says.
+      DataError: table.json or results.json is not what its format says, or stages predicted different clips or classes.
     """
     folder = paths.as_path(folder)
     if not folder.is_dir():
@@ -116,6 +118,7 @@ def read_run(folder: pathlib.Path) -> Run:
     homes = [home for home in (folder, *seeds.values()) if (home / "run.json").exists()]
     settings = _read_sealed((homes or [folder])[0] / "run.json", problems)
     stages = [stage for seed, home in (seeds or {"0": folder}).items() for stage in _read_stages(home, seed, problems)]
+    check_comparable({f"seed {s.seed}, stage {s.name}": s.test for s in stages if s.test is not None})
     if not stages and not table and not results:
         raise UsageError(f"{folder} holds no run: no table.json, no results.json, no stage's folder")
     if not table:
@@ -181,6 +184,7 @@ def _row_from_table(entry: dict[str, Any], systems: dict[str, tuple[str, ...]]) 
         stages=tuple(entry.get("stages") or systems.get(method, (method,))),
         role=entry.get("role"),
         missing_seeds=len(stated) - len(accuracies),
+        recovered=entry.get("recovered"),
     )
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import html
 import io
 import json
 import pathlib
@@ -16,19 +17,24 @@ from hallujax import paths, sealed
 from hallujax.errors import CheckpointError
 from hallujax.evaluation import published
 from hallujax.evaluation.comparison import paired_bootstrap
-from hallujax.evaluation.evaluate import Predictions, fuse, predictions_path, seen_by
+from hallujax.evaluation.evaluate import Predictions, check_comparable, fuse, predictions_path, seen_by
 from hallujax.experiment import Experiment, System
-from hallujax.training.summary import read_summary
+from hallujax.training.summary import FILE, read_summary
 
 REFERENCES = ("ensemble", "rgb", "teacher")  # roles whose first row the others are measured by
 
 
-def tabulate(experiment: Experiment, workdirs: Mapping[int, pathlib.Path]) -> list[dict[str, Any]]:
+def tabulate(
+    experiment: Experiment,
+    workdirs: Mapping[int, pathlib.Path],
+    failures: Mapping[int, Mapping[str, str]] | None = None,
+) -> list[dict[str, Any]]:
     """A row a system, in the configuration's order.
 
     Args:
       experiment: whose systems are tabulated.
       workdirs: `{seed: folder of the stages}`.
+      failures: `{seed: {stage: why}}` of the stages that were tried and failed.
 
     Returns:
       Rows `{"method", "role", "stages", "test_modalities", "accuracies": {seed: fraction or None where it is missing},
@@ -36,12 +42,13 @@ def tabulate(experiment: Experiment, workdirs: Mapping[int, pathlib.Path]) -> li
       clips, what a choice among rows may rest on), "test_clips", "clip_passes" (of training, ancestors included),
       "published": {column: percent or None} (empty where the papers report nothing of the protocol), "difference" (to
       the first row of role `ensemble`, as `comparison.Difference`; None unless the two have the same seeds),
-      "recovered" (see `_recovered`)}`.
+      "recovered" (see `_recovered`), "note" (which of its stages failed, and how)}`.
 
     Raises:
-      DataError: if a system's stages were evaluated on different clips or classes.
+      DataError: if stages were evaluated on different clips or classes, naming two of their folders.
       CheckpointError: if what a finished stage wrote is damaged or gone.
     """
+    _check_comparable(experiment, workdirs)
     rows = [_row(experiment, system, workdirs) for system in experiment.systems]
     first = {role: next((i for i, row in enumerate(rows) if row["role"] == role), None) for role in REFERENCES}
     correct = functools.cache(lambda i: _correct(experiment.systems[i], workdirs, rows[i]))
@@ -52,7 +59,25 @@ def tabulate(experiment: Experiment, workdirs: Mapping[int, pathlib.Path]) -> li
         if reference not in (None, i) and row["mean"] is not None and _seeds(row) == _seeds(rows[reference]):
             row["difference"] = dataclasses.asdict(paired_bootstrap(correct(i), correct(reference)))
         row["recovered"] = _recovered(row, *ends)
+        row["note"] = _failed(experiment, experiment.systems[i], failures or {})
     return rows
+
+
+def _check_comparable(experiment: Experiment, workdirs: Mapping[int, pathlib.Path]) -> None:
+    stages = dict.fromkeys(stage for system in experiment.systems for stage in system.stages)
+    folders = [workdir / stage for workdir in workdirs.values() for stage in stages]
+    paths = {folder: predictions_path(folder, "test") for folder in folders if (folder / FILE).exists()}
+    check_comparable({str(folder): Predictions.load(path) for folder, path in paths.items() if path.exists()})
+
+
+def _failed(experiment: Experiment, system: System, failures: Mapping[int, Mapping[str, str]]) -> str:
+    needed = {name for stage in system.stages for name in experiment.ancestors(stage)}
+    return "; ".join(
+        f"seed {seed} failed: {why}"
+        for seed, stages in failures.items()
+        for name, why in stages.items()
+        if name in needed
+    )
 
 
 def _seeds(row: Mapping[str, Any]) -> set[str]:
@@ -135,7 +160,7 @@ def system_predictions(system: System, workdir: pathlib.Path, split: str) -> Pre
 
 
 def write_table(out: pathlib.Path, rows: list[dict[str, Any]], facts: Mapping[str, Any]) -> None:
-    """Writes `results.json`, `table.json`, `table.csv` and `table.md` at the root of `out`.
+    """Writes `results.json`, `table.json`, `table.csv`, `table.md` and `table.html` at the root of `out`.
 
     Args:
       facts: dataset, protocol, preset, classes, command, seconds: what `table.json` says beside the rows.
@@ -156,6 +181,7 @@ def write_table(out: pathlib.Path, rows: list[dict[str, Any]], facts: Mapping[st
     sealed.write(out / "table.json", {**facts, "rows": rows})
     paths.write(out / "table.csv", as_csv(rows))
     paths.write(out / "table.md", as_markdown(rows))
+    paths.write(out / "table.html", as_html(rows, facts))
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
@@ -193,16 +219,61 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
     """The table for people: percentages, mean and standard deviation, seeds counted where some are missing."""
+    header, *lines = _cells(rows)
+    made = [f"| {' | '.join(header)} |", "|---" * len(header) + "|", *(f"| {' | '.join(line)} |" for line in lines)]
+    notes = [f"{row['method']}: {row['note']}" for row in rows if row["note"]]
+    return "\n".join(made) + "\n" + "".join(f"\n{note}\n" for note in notes)
+
+
+def as_html(rows: list[dict[str, Any]], facts: Mapping[str, Any]) -> str:
+    """The same table as a page of its own, and what else the papers report in its column.
+
+    The papers' tables repeat rows of each other, so rows are told apart by what they were tested on and their number.
+    """
+    (header, *lines), columns = _cells(rows), list(rows[0]["published"]) if rows else []
+    beside = {value for row in rows for value in row["published"].values()}
+    others = {
+        (each.test_modalities, each.accuracies[column]): each.method
+        for column in columns
+        for each in published.load()
+        if each.accuracies[column] is not None and each.accuracies[column] not in beside
+    }
+    title = html.escape(f"{facts.get('dataset')}, {facts.get('protocol')}".replace("_", " "))
+    made = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>',
+        "<style>body{font:1rem/1.5 system-ui,sans-serif;margin:1rem}div{overflow-x:auto}",
+        "table{border-collapse:collapse}th,td{padding:.3rem .7rem;text-align:left;border-bottom:1px solid #d5d9de}",
+        "</style></head><body>",
+        f"<h1>{title}</h1>",
+        _html_table(header, lines),
+    ]
+    made += [f"<p>{html.escape(row['method'])}: {html.escape(row['note'])}</p>" for row in rows if row["note"]]
+    if others:
+        reported = [[method, " + ".join(seen), str(value)] for (seen, value), method in others.items()]
+        made += ["<h2>Also reported there</h2>", _html_table([*header[:2], header[-1]], reported)]
+    return "\n".join([*made, "</body></html>\n"])
+
+
+def _html_table(header: list[str], lines: list[list[str]]) -> str:
+    def row(kind, cells):
+        return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells) + "</tr>"
+
+    body = [row("td", line) for line in lines]
+    return "\n".join(["<div><table><thead>", row("th", header), "</thead><tbody>", *body, "</tbody></table></div>"])
+
+
+def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """The header's cells, then each row's."""
     columns = list(rows[0]["published"]) if rows else []
     header = ["system", "tested on", "accuracy %", "to the RGB ensemble, points (95 %)", "teacher recovered %"]
     header += ["clip-passes", *(f"{published.COLUMNS[column]}, published %" for column in columns)]
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    lines = []
     for row in rows:
         cells = [row["method"], " + ".join(row["test_modalities"]), accuracy_text(row), difference_text(row)]
         cells += [_percent(row["recovered"]), str(row["clip_passes"] or "-")]
-        cells += [str(row["published"][column] or "-") for column in columns]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append(cells + [str(row["published"][column] or "-") for column in columns])
+    return [header, *lines]
 
 
 def accuracy_text(row: Mapping[str, Any]) -> str:

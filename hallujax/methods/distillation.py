@@ -1,7 +1,7 @@
 """What a frozen teacher teaches by its features and its predictions."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hallujax import losses
 from hallujax.data.joints import JOINTS
@@ -21,7 +21,7 @@ def hallucination(
     soften_student: bool = False,
     temperature_squared: bool = False,
     scale: float = 1.0,
-    layer: str = "block4",
+    layer: str | Sequence[str] = "block4",
 ) -> Method:
     """Hallucination with generalized distillation (ECCV 2018, step 3): the frozen teacher sees what the student won't.
 
@@ -35,17 +35,20 @@ def hallucination(
       imitation, temperature, soften_student, temperature_squared: see `losses.generalized_distillation`.
       alpha: weight of the feature term.
       scale: of the feature term; see `losses.hallucination`.
-      layer: the map the feature term compares, a key of `StreamOutput.maps`, or `features`.
+      layer: the map the feature term compares, a key of `StreamOutput.maps`, or `features`; of several, their sum.
     """
-
-    one_of("layer", layer, ("features", *(f"block{i}" for i in range(1, len(stream.stage_sizes) + 1))))
-    if layer != "features":
-        frames_only(f"layer={layer}", teacher, student_modality)
-    elif stream.bottleneck is None and len({JOINTS} & {teacher, student_modality}) == 1:
+    layers = (layer,) if isinstance(layer, str) else tuple(layer)
+    for name in layers:
+        one_of("layer", name, ("features", *(f"block{i}" for i in range(1, len(stream.stage_sizes) + 1))))
+        if name != "features":
+            frames_only(f"layer={name}", teacher, student_modality)
+    if not layers:
+        raise UsageError("option layer names none; a feature term of nothing is alpha=0")
+    if "features" in layers and stream.bottleneck is None and len({JOINTS} & {teacher, student_modality}) == 1:
         raise UsageError("features of frames and joints have one size only behind a bottleneck: set model.bottleneck")
 
-    def feature(output):
-        return output.features if layer == "features" else output.maps[layer]
+    def feature(output, name):
+        return output.features if name == "features" else output.maps[name]
 
     def student_losses(outputs, batch):
         student, real = outputs["hallucination"], outputs[teacher]
@@ -59,7 +62,9 @@ def hallucination(
                     soften_student=soften_student,
                     temperature_squared=temperature_squared,
                 ),
-                "feature": losses.hallucination(feature(student), feature(real), scale=scale),
+                "feature": sum(
+                    losses.hallucination(feature(student, name), feature(real, name), scale=scale) for name in layers
+                ),
             }
         }
 

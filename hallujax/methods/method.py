@@ -38,6 +38,7 @@ class Method:
       predict: `predict(outputs) -> [B, K]`, the clip logits.
       test_modalities: all that `predict` may depend on; evaluation drops every other modality.
       also_tested_on: smaller sets of modalities that `predict` can do with too; a stage is evaluated on each of them.
+      scores: optional `scores(outputs, batch) -> {name: [B]}`, shares to be logged in training beside the losses.
       corrupt: optional `corrupt(key, batch) -> batch`, in training only.
       idle: `{network: names of its top-level modules}` that are trained in name only: no loss reaches them, and
         weight decay must not.
@@ -52,6 +53,7 @@ class Method:
     predict: Callable[[Outputs], Array]
     test_modalities: tuple[str, ...]
     also_tested_on: tuple[tuple[str, ...], ...] = ()
+    scores: Callable[[Outputs, Batch], dict[str, Array]] | None = None
     corrupt: Callable[[Array, Batch], Batch] | None = None
     idle: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from hallujax.errors import UsageError
 from hallujax.models.layers import BatchNorm, ghost_groups
 
 xavier = nn.initializers.xavier_uniform()
+ACTION_LAYERS = (256, 128)
 he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")  # slim's
 
 
@@ -18,9 +19,10 @@ class Discriminator(nn.Module):
 
     Attributes:
       num_classes: K; 0 without the auxiliary task: the one logit left is positive for real features.
-      task: "action": fully connected 256, 128 and K + 1, leaky ReLU between. "object": fully connected
+      task: "action": fully connected `hidden` and K + 1, leaky ReLU between. "object": fully connected
         1024, two residual layers of 1024, 2048, 3076 and K + 1, ReLU (the released NYUD code; the slides
         say five layers).
+      hidden: widths of the action network's layers before the last; none make it linear.
       batch_norm: the released action code's network. It is built inside the ResNet's argument scope, so every
         layer has batch norm and a leaky ReLU after it, the logits too, and the hidden ones the layer's own
         leaky ReLU on top; He initialisation, no bias. Off by default: batch statistics make "hallucinated"
@@ -31,11 +33,12 @@ class Discriminator(nn.Module):
         change with a feature (Miyato et al., ICLR 2018); one power iteration a training step. Not in either source.
       ghost_batch: clips that batch norm normalises together in training, 0 for the whole batch.
 
-    Raises UsageError for an unknown task, or batch norm with the object task, which has none.
+    Raises UsageError for an unknown task, or batch norm or other layers with the object task, whose shape is fixed.
     """
 
     num_classes: int
     task: str = "action"
+    hidden: tuple[int, ...] = ACTION_LAYERS
     batch_norm: bool = False
     negative_slope: float = 0.2
     classify_set: bool = False
@@ -53,6 +56,8 @@ class Discriminator(nn.Module):
             raise UsageError(f"Discriminator: task={self.task!r} is unknown; use action or object")
         if self.task == "object" and self.batch_norm:
             raise UsageError("Discriminator: batch_norm belongs to task='action'; the object network has none")
+        if self.task == "object" and self.hidden != ACTION_LAYERS:
+            raise UsageError("Discriminator: hidden belongs to task='action'; the object network's layers are fixed")
         x = features.astype(jnp.float32)
         if position is not None:
             x = jnp.concatenate([position.astype(jnp.float32), x], axis=-1)
@@ -75,8 +80,8 @@ class Discriminator(nn.Module):
             x = BatchNorm(train, momentum=0.997, groups=groups, name=f"{name}_bn")(x)
             return nn.leaky_relu(x, self.negative_slope)
 
-        x = nn.leaky_relu(dense(x, 256, "fc1"), self.negative_slope)
-        x = nn.leaky_relu(dense(x, 128, "fc2"), self.negative_slope)
+        for i, width in enumerate(self.hidden, 1):
+            x = nn.leaky_relu(dense(x, width, f"fc{i}"), self.negative_slope)
         return dense(x, self.num_classes + 1, "logits")
 
     def _object(self, x: Array, train: bool) -> Array:

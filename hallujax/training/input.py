@@ -40,6 +40,7 @@ class TrainingInput:
             seed=self._seed,
             labels=labels_of_training(experiment, dataset, splits),
             bad_records=experiment.data.bad_records,
+            rgb_noise=experiment.data.rgb_noise,
         )
         self.steps = stage.steps(len(self._rows))
         self.mirror: Sequence[int] = (

@@ -18,6 +18,7 @@ from hallujax.experiment import Experiment, Stage
 from hallujax.methods import Method
 from hallujax.training import processes
 from hallujax.training.input import Splits, TrainingInput, check_splits
+from hallujax.training.memory import peak_memory
 from hallujax.training.recorder import Recorder
 from hallujax.training.sharding import (
     check_batch_size,
@@ -200,6 +201,7 @@ def _finish(
         "test_modalities": list(method.test_modalities),
         "parameters": {n: sum(leaf.size for leaf in jax.tree.leaves(p)) for n, p in networks["params"].items()},
         "seconds": round(recorder.seconds, 1),
+        "peak_memory_mib": peak_memory(),
         "input_waited": round(progress.waited, 1),
         "skipped_steps": recorder.watch.skipped,
         "bad_clips": recorder.watch.bad_clips,

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -21,7 +21,7 @@ from hallujax.console import Console
 from hallujax.data.cameras import with_camera
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
-from hallujax.errors import CheckpointError, UsageError
+from hallujax.errors import CheckpointError, NotFiniteError, UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage, System
 from hallujax.methods import Method
 from hallujax.training import processes
@@ -66,7 +66,13 @@ def work_left(
 
 
 def train(
-    experiment: Experiment, workdir: pathlib.Path, console: Console | None = None, *, tested: bool = True
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    console: Console | None = None,
+    *,
+    tested: bool = True,
+    after_stage: Callable[[], None] = lambda: None,
+    failures: dict[str, str] | None = None,
 ) -> None:
     """Trains every stage of an experiment in its order.
 
@@ -75,6 +81,9 @@ def train(
       workdir: one folder a stage is made in it.
       console: counts clip-passes; one of its own if none is given.
       tested: whether finished stages predict the test clips; if not, these are never read.
+      after_stage: called whenever a stage has been trained or has failed.
+      failures: if given, a stage whose numbers are not finite does not end the training: `{stage: why}` is put into it,
+        those that rest on the stage are left out, and the others go on.
 
     Raises:
       UsageError: if a stage's folder was made by other settings, naming the first that differs.
@@ -110,9 +119,9 @@ def train(
     if console is None:
         total, done = work_left(experiment, workdir, dataset, splits)
         with Console(total, done=done) as console:
-            _train_all(experiment, stages, dataset, splits, workdir, console)
+            _train_all(experiment, stages, dataset, splits, workdir, console, after_stage, failures)
     else:
-        _train_all(experiment, stages, dataset, splits, workdir, console)
+        _train_all(experiment, stages, dataset, splits, workdir, console, after_stage, failures)
 
 
 def _train_all(
@@ -122,15 +131,27 @@ def _train_all(
     splits: dict[str, Any],
     workdir: pathlib.Path,
     console: Console,
+    after_stage: Callable[[], None],
+    failures: dict[str, str] | None,
 ) -> None:
     done = finished(experiment, workdir)
     for stage in stages:
         if stage.name in done:
             console.say(f"{stage.name}: done already")
             continue
+        if lost := [parent for parent in experiment.ancestors(stage.name) if parent in (failures or {})]:
+            console.say(f"{stage.name}: left out, {lost[0]} has failed")
+            continue
         clips = len(training_rows(experiment, stage, dataset, splits))
         console.say(f"{stage.name}: {stage.method}, {stage.steps(clips)} steps of {stage.batch_size} of {clips} clips")
-        train_stage(experiment, stage, dataset, splits, workdir, console)
+        try:
+            train_stage(experiment, stage, dataset, splits, workdir, console)
+        except NotFiniteError as error:
+            if failures is None:
+                raise
+            failures[stage.name] = str(error)
+            console.say(f"  failed, the others go on: {error}")
+        after_stage()
 
 
 def _check_test_modalities(system: System, methods: Mapping[str, Method]) -> None:

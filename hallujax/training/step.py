@@ -54,9 +54,9 @@ def train_step(
 
     Returns:
       The next state, and metrics: `PLAYER/TERM` unweighted means over the batch, `loss/PLAYER`,
-      `gradient_norm/NETWORK`, `train/accuracy`, `skipped` and `bad_clips`. A step in which a loss, a gradient's norm,
-      an updated statistic or an updated parameter is not finite changes nothing but `state.step`, and its `skipped` is
-      1; `bad_clips` counts the clips that the mask takes out.
+      `gradient_norm/NETWORK`, `accuracy/SCORE`, `train/accuracy`, `skipped` and `bad_clips`. A step in which a loss,
+      a gradient's norm, an updated statistic or an updated parameter is not finite changes nothing but `state.step`,
+      and its `skipped` is 1; `bad_clips` counts the clips that the mask takes out.
     """
     augment_key, corrupt_key = jax.random.split(key)
     batch = prepare(batch, augment_key)
@@ -76,6 +76,9 @@ def train_step(
                 nets = Networks(method.networks, whole, batch_stats, training=frozenset(method.players))
                 outputs = method.forward(nets, part)
                 losses, terms = player_losses(method, outputs, part, examples)
+                if method.scores is not None:
+                    found = method.scores(outputs, part)
+                    terms |= {f"accuracy/{name}": masked_mean(v, part["mask"], examples) for name, v in found.items()}
                 moved = {network: nets.batch_stats[network] for network in players}
                 correct = (method.predict(outputs).argmax(-1) == part["label"]).astype(jnp.float32)
                 accuracy = masked_mean(correct, known(part), labelled)

@@ -129,7 +129,9 @@ def _write_stage(folder, draw, ids, label, logits):
     folder.mkdir(parents=True)
     name = folder.name
     modalities, _, init_from = STAGES[name]
-    adversarial = name == "admd"
+    adversarial, taught = name == "admd", name in ("admd", "hallucination")
+    single = name in ("depth", "rgb", "rgb2", "control")
+    seen = {"depth": "depth", "hallucination": "rgb"} if taught else {m: m for m in modalities}
     terms = ("student/fool", "discriminator/real", "discriminator/fake") if adversarial else (f"{name}/ce",)
     lines = []
     for step in range(50, 1001, 50):
@@ -151,15 +153,15 @@ def _write_stage(folder, draw, ids, label, logits):
     np.savez(folder / "predictions_test.npz", clip=ids, label=label, logits=logits)
     stage = {
         "name": name,
-        "method": name,
-        "networks": {"depth": "depth", "hallucination": "rgb"} if adversarial else {name: modalities[0]},
-        "players": {"hallucination": "student"} if adversarial else {name: name},
+        "method": "single_stream" if single else name,
+        "networks": seen,
+        "players": {"hallucination": "student"} if taught else {network: network for network in seen},
         "init_from": init_from,
         "steps": 1000,
         "batch_size": 12,
         "clip_passes": 12000,
         "test_modalities": modalities,
-        "parameters": {"depth": 1200000, "hallucination": 34567},
+        "parameters": {next(iter(seen)): 34567} if single else {"depth": 1200000, "hallucination": 34567},
         "seconds": 61.5,
         "best_step": 800,
         "best_validation_accuracy": 0.88,

@@ -13,6 +13,7 @@ from synthetic_run import SYSTEMS, write_run
 from hallujax import sealed
 from hallujax.errors import DataError, UsageError
 from hallujax.evaluation import comparison, figures, runs
+from hallujax.evaluation.feature_space import principal_plane
 from hallujax.evaluation.report import write_report
 from hallujax.evaluation.runs import Row
 
@@ -257,6 +258,43 @@ def test_no_return_pixels_are_marked_in_both_depth_strips():
 
 def decode(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+def test_comparisons_and_teachers_are_drawn(report):
+    page, text = report.read_text(), text_of(report)
+    assert page.count('alt="Points of every taught model above') == 4  # rgb, ensemble, control, rgb + control
+    assert "What teachers are worth" in text and "One setting at a time" not in text
+
+
+def test_recovered_memory_and_the_discriminator_are_shown(tmp_path):
+    write_run(tmp_path, data=False)
+    table = sealed.read(tmp_path / "table.json", "")
+    table["rows"][2]["recovered"] = 0.437
+    sealed.write(tmp_path / "table.json", table)
+    path = tmp_path / "seed0" / "rgb" / "stage.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"peak_memory_mib": {"process": 1234, "device": None}}))
+    page = write_report(tmp_path).read_text()
+    assert re.search(r'data-label="teacher recovered, %" class="number">44<', page)
+    assert "1\u202f234 MiB" in page
+    lines = [{"step": s, "train/accuracy": 0.5, "accuracy/discriminator_real": 0.9, "d/real": 1.0} for s in (1, 2)]
+    with_it, without = (
+        figures.learning_curves(each, [], best_step=None, chance=None)
+        for each in (lines, [{k: v for k, v in line.items() if "discriminator" not in k} for line in lines])
+    )
+    assert len(with_it) > len(without) + 1000
+
+
+def test_the_plane_is_that_of_the_real_features():
+    """Real features on a plane in five dimensions; hallucinated ones a step further in it, and two out of it."""
+    draw = np.random.default_rng(0)
+    basis = np.linalg.qr(draw.normal(size=(5, 5)))[0]
+    inside = draw.normal(size=(50, 2)) * (3.0, 1.0)
+    real = inside @ basis[:2] + 7.0
+    hallucinated = real + 0.5 * basis[0] + 2.0 * basis[3]
+    (first, second), explained = principal_plane(real, hallucinated)
+    assert explained == pytest.approx(1.0)
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), np.linalg.norm(inside - inside.mean(0), axis=1))
+    np.testing.assert_allclose(np.linalg.norm(second - first, axis=1), 0.5)  # what is out of the plane is not seen
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (apt-get install chromium)")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from configs import baselines
+from hallujax.errors import DataError
 from hallujax.evaluation.evaluate import Predictions, predictions_path
-from hallujax.evaluation.table import as_csv, as_markdown, tabulate
+from hallujax.evaluation.table import as_csv, as_html, as_markdown, tabulate
 from hallujax.experiment import read_config
 from hallujax.tables import print_table
 
@@ -77,6 +78,36 @@ def test_the_csv_and_the_markdown_say_the_same(experiment, workdir):
     assert read["RGB ensemble"]["difference"] == read["Depth"]["recovered"] == ""
     (line,) = (line for line in as_markdown(rows).splitlines() if line.startswith("| RGB from depth (control)"))
     assert "| 70.0 | +20.0 (+14.5 to +25.5) | 50 |" in line
+
+
+def test_runs_of_other_clips_or_classes_are_refused_by_name(experiment, workdir, tmp_path_factory):
+    for stage, clips, classes in (("rgb", CLIPS - 1, 3), ("rgb2", CLIPS, 4)):
+        other = tmp_path_factory.mktemp("other")
+        write_stage(other / stage, 100)
+        label = np.arange(clips) % 3
+        odd = Predictions(np.arange(clips).astype("S8"), label, np.eye(classes, dtype=np.float32)[label])
+        odd.save(predictions_path(other / stage, "test"))
+        with pytest.raises(DataError, match=rf"and {other / stage} do not belong in one table: 200 clips of 3") as said:
+            tabulate(experiment, {0: workdir, 1: other})
+        assert f"{clips} clips of {classes} classes" in str(said.value) and str(workdir / "depth") in str(said.value)
+
+
+def test_a_stage_that_failed_is_told_of_in_the_rows_that_rest_on_it(experiment, workdir):
+    failures = {0: {}, 1: {"depth": "stage depth at step 7: loss/depth is nan"}}
+    rows = {row["method"]: row for row in tabulate(experiment, {0: workdir, 1: workdir.parent / "none"}, failures)}
+    assert rows["RGB"]["note"] == "" and rows["RGB"]["accuracies"] == {"0": 0.5, "1": None}
+    for name in ("Depth", "RGB from depth (control)", "RGB + control"):
+        assert rows[name]["note"] == "seed 1 failed: stage depth at step 7: loss/depth is nan"
+    assert "(1 of 2 seeds)" in as_markdown(list(rows.values()))
+
+
+def test_the_page_has_the_rows_and_what_else_was_reported(experiment, workdir):
+    page = as_html(tabulate(experiment, {0: workdir}), {"dataset": "<mocap>", "protocol": "cross_subject"})
+    assert (
+        "<td>RGB from depth (control)</td><td>rgb</td><td>70.0</td><td>+20.0 (+14.5 to +25.5)</td><td>50</td>" in page
+    )
+    assert "<td>HOG-2 [19]</td><td>depth</td><td>32.4</td>" in page and page.count("<td>66.52</td>") == 1
+    assert "<mocap>" not in page and "&lt;mocap&gt;" in page
 
 
 @pytest.mark.parametrize(

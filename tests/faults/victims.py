@@ -20,7 +20,7 @@ from hallujax.training.summary import read_summary
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = pathlib.Path(__file__).with_name("two_stages_config.py")
 # What two runs may differ in: durations, and the length and checksum of the log that holds them.
-TIMES = (*CLOCK, "waited", "input_waited", "log", "log_digest", "metrics_sha256")
+TIMES = (*CLOCK, "waited", "input_waited", "peak_memory_mib", "log", "log_digest", "metrics_sha256")
 
 
 class Victim:
