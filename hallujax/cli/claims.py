@@ -1,25 +1,24 @@
 """`hallujax compare`, `teachers` and `sensitivity`: what a finished table says, a figure and its numbers each."""
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
-from hallujax.cli.processes import folder
+from hallujax.cli.folders import folder
 
 
 def add(command) -> None:
     """Declares the commands; `command` as in `hallujax.cli`."""
     sub = command("compare", _compare, "what distillation adds over labels alone, with intervals, at which budget")
     sub.add_argument("--workdir", type=folder, nargs="+", required=True, help="tables' folders, side by side")
-    sub.add_argument("--out", type=pathlib.Path, help="where compare.csv and .svg go (the first workdir)")
+    sub.add_argument("--out", type=folder, help="where compare.csv and .svg go (the first workdir)")
 
     sub = command("teachers", _teachers, "what weak, inverted and several teachers give their students")
     sub.add_argument("--workdir", type=folder, required=True, help="a table's folder")
-    sub.add_argument("--out", type=pathlib.Path, help="where teachers.csv and .svg go (the workdir)")
+    sub.add_argument("--out", type=folder, help="where teachers.csv and .svg go (the workdir)")
 
     sub = command("sensitivity", _sensitivity, "how much step 3 and ADMD depend on their settings")
     sub.add_argument("--workdir", type=folder, required=True, help="a table's folder, of configs/sensitivity.py")
-    sub.add_argument("--out", type=pathlib.Path, help="where sensitivity.csv and .svg go (the workdir)")
+    sub.add_argument("--out", type=folder, help="where sensitivity.csv and .svg go (the workdir)")
 
 
 def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
