@@ -30,7 +30,7 @@ def read(path: pathlib.Path, remedy: str) -> dict[str, Any]:
       CheckpointError: if it is not what was written.
     """
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(paths.read(path))
         whole = is_whole(values)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({' '.join(str(error).split())[:200]}); {remedy}") from error

@@ -37,9 +37,10 @@ class Parser(argparse.ArgumentParser):
         if job and job[0] not in SEVERAL and (self.elsewhere or options.processes > 1):
             self.error(f"of hallujax's commands {', '.join(SEVERAL)} run in several processes, {job[0]} does not")
         folders = re.findall(r"--workdir[= ](\S*)", " ".join(job)) if self.elsewhere else []
-        if any(not folder.startswith("/") for folder in folders):
+        if any(not folder.startswith(("/", "gs://")) for folder in folders):
             self.error(
-                "--workdir must be an absolute path: the job runs within its copy of the code, which is replaced"
+                "--workdir must be an absolute path, or gs://BUCKET/FOLDER: the job runs within its copy of the code, "
+                "which is replaced"
             )
         return options, job
 

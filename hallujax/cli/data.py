@@ -28,7 +28,7 @@ def add(command) -> None:
     sub.add_argument("--beam", metavar="FLAGS", help="all others: on Apache Beam, as --beam='--runner=DirectRunner'")
 
     sub = command("inspect", _inspect, "say what is in a prepared dataset, what looks wrong, and show some clips")
-    sub.add_argument("directory", type=pathlib.Path, help="a dataset's folder, or one that holds datasets")
+    sub.add_argument("directory", type=local_folder, help="a dataset's folder, or one that holds datasets")
     sub.add_argument("--sheet", type=pathlib.Path, help="PNG of some clips (contact_sheet.png in the dataset)")
     sub.add_argument(
         "--verify", action="store_true", help="read and decode every record first; exit code 1 if any fail"

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 from hallujax.cli.cache import compile_cache
 from hallujax.cli.configuration import read_flags
+from hallujax.cli.folders import local_folder
 
 
 def add(command) -> None:
     """Declares the commands; `command` as in `hallujax.cli`."""
     sub = command("doctor", _doctor, "say what this machine has, and what is missing for what")
-    sub.add_argument("data", type=pathlib.Path, nargs="*", help="folders of prepared datasets to look at")
+    sub.add_argument("data", type=local_folder, nargs="*", help="folders of prepared datasets to look at")
 
     sub = command("plan", _plan, "say what a configuration needs of devices that are not here", takes_flags=True)
     sub.epilog = "--config=configs/FILE.py:DATASET,PROTOCOL[,PRESET] is required. Exit code 1: a stage does not fit."

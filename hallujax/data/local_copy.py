@@ -12,8 +12,8 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from hallujax import paths, sealed
 from hallujax.data.records import PREPARE, fingerprint
@@ -42,19 +42,11 @@ def local_copy(source: pathlib.Path) -> pathlib.Path:
       DataError: if there is no dataset, it is not what it says, or the disk has no room for it.
     """
     paths.reach(source)
-    try:
-        described = (source / "dataset.json").read_bytes()
-        info = json.loads(described)
-        if not sealed.is_whole(info):
-            raise ValueError("it is not what was written")
-        files = [_File(s["file"], s["bytes"], s["sha256"]) for m in info["modalities"].values() for s in m["shards"]]
-        folder = copies() / info["fingerprint"][:16] / source.name
-    except FileNotFoundError as error:
-        raise DataError(f"no prepared dataset at {source} (dataset.json is missing): {PREPARE} and copy it") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{source}/dataset.json is damaged ({error}): {PREPARE} again and copy it") from error
+    described, info = _described(source)
+    folder = _place(source, info)
+    shards = [shard for entry in info["modalities"].values() for shard in entry["shards"]]
     with _alone(folder):
-        missing = [file for file in files if not _has(folder, file)]
+        missing = [_File(s["file"], s["bytes"], s["sha256"]) for s in shards if not _has(folder, s)]
         if not _is_index(folder / "clips.npy", info):
             missing.append(_File("clips.npy", None, None))
         if missing:
@@ -62,13 +54,38 @@ def local_copy(source: pathlib.Path) -> pathlib.Path:
             with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
                 copied = sum(pool.map(lambda file: _copy(source, folder, file), missing))
             print(f"{source}: {copied / 2**20:,.1f} MiB copied to {folder}", flush=True)
-        paths.write(folder / "dataset.json", described)
+        if not (folder / "dataset.json").exists() or (folder / "dataset.json").read_bytes() != described:
+            paths.write(folder / "dataset.json", described)
     return folder
+
+
+def is_here(source: pathlib.Path) -> bool:
+    """Whether the dataset `source`, in a bucket, has been copied to this disk; raises as `local_copy`."""
+    return (_place(source, _described(source)[1]) / "dataset.json").exists()
 
 
 def copies() -> pathlib.Path:
     """The folder that all copies are made in."""
     return pathlib.Path(os.environ.get("HALLUJAX_DATA_CACHE") or paths.cache("data"))
+
+
+def _described(source: pathlib.Path) -> tuple[bytes, dict[str, Any]]:
+    """`dataset.json`, as it is and as it reads."""
+    try:
+        described = paths.read(source / "dataset.json")
+    except FileNotFoundError as error:
+        raise DataError(f"no prepared dataset at {source} (dataset.json is missing): {PREPARE} and copy it") from error
+    try:
+        info = json.loads(described)
+        if not (sealed.is_whole(info) and {"fingerprint", "classes", "modalities"} <= info.keys()):
+            raise ValueError("it is not what was written")
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{source}/dataset.json is damaged ({error}): {PREPARE} again and copy it") from error
+    return described, info
+
+
+def _place(source: pathlib.Path, info: Mapping[str, Any]) -> pathlib.Path:
+    return copies() / info["fingerprint"][:16] / source.name
 
 
 @contextlib.contextmanager
@@ -80,14 +97,14 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _has(folder: pathlib.Path, file: _File) -> bool:
+def _has(folder: pathlib.Path, shard: Mapping[str, Any]) -> bool:
     try:
-        return (folder / file.name).stat().st_size == file.size
+        return (folder / shard["file"]).stat().st_size == shard["bytes"]
     except FileNotFoundError:
         return False
 
 
-def _is_index(path: pathlib.Path, info: dict) -> bool:
+def _is_index(path: pathlib.Path, info: dict[str, Any]) -> bool:
     return path.exists() and fingerprint(info, hashlib.sha256(path.read_bytes()).hexdigest()) == info["fingerprint"]
 
 

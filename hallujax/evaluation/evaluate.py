@@ -60,7 +60,7 @@ class Predictions:
         """
         remedy = "`hallujax evaluate` writes it again"
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(paths.read(path)), allow_pickle=False) as arrays:
                 found = cls(arrays["clip"], arrays["label"], arrays["logits"])
                 seal = arrays["sha256"] if "sha256" in arrays else None
         except FileNotFoundError:

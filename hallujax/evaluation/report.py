@@ -280,15 +280,19 @@ def _robustness(run: Run) -> dict[str, Any] | None:
 
 def _open_dataset(run: Run) -> tuple[Any, str]:
     """The prepared dataset of a run, or None and why there is none."""
-    from hallujax.data.records import PreparedDataset  # a report without data needs no data readers
+    from hallujax.data.local_copy import is_here  # a report without data needs no data readers
+    from hallujax.data.records import PreparedDataset
 
     folders = [path for path in sorted((run.folder / "data").glob("*")) if path.is_dir()]
     named = run.settings.get("config", {}).get("data", {})
-    if not folders and {"directory", "dataset"} <= named.keys():
-        folders = [path for path in [paths.as_path(named["directory"]) / named["dataset"]] if path.is_dir()]
-    if not folders:
-        return None, "the dataset is neither in this run folder nor where run.json says"
     try:
+        if not folders and {"directory", "dataset"} <= named.keys():
+            place = paths.reach(paths.as_path(named["directory"])) / named["dataset"]
+            folders = [place] if place.is_dir() else []
+        if not folders:
+            return None, "the dataset is neither in this run folder nor where run.json says"
+        if paths.in_bucket(folders[0]) and not is_here(folders[0]):
+            return None, f"the dataset is in {folders[0].parent}, and has not been copied to this machine"
         return PreparedDataset.open(folders[0]), ""
     except HallujaxError as error:
         return None, str(error)

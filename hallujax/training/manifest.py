@@ -17,7 +17,7 @@ ORBAXS_OWN = ("commit_success.txt", "_CHECKPOINT_METADATA")  # finished after th
 def write_manifest(folder: pathlib.Path) -> None:
     """Writes size and SHA-256 of every file under `folder`."""
     files = {name: _entry(folder / name) for name in _files(folder)}
-    (folder / NAME).write_text(json.dumps(files, indent=1) + "\n")
+    paths.write(folder / NAME, json.dumps(files, indent=1) + "\n")
 
 
 def damage(folder: pathlib.Path) -> str | None:
@@ -29,7 +29,7 @@ def damage(folder: pathlib.Path) -> str | None:
     if not path.exists():
         return f"{NAME} is missing" if paths.in_bucket(folder) else None
     try:
-        expected = json.loads(path.read_text())
+        expected = json.loads(paths.read(path))
         there = set(_files(folder))
         for name in sorted(expected.keys() | there):
             if name not in there:

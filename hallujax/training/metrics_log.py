@@ -72,7 +72,7 @@ class _InBucket(io.BytesIO):
     """A file in a bucket, which knows no appending: all of it is in memory, and `flush` puts all of it there."""
 
     def __init__(self, path: pathlib.Path):
-        super().__init__(path.read_bytes() if path.exists() else b"")
+        super().__init__(paths.read(path) if path.exists() else b"")
         self._path, self._put = path, None
 
     def flush(self) -> None:
@@ -103,7 +103,7 @@ def read_metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
       CheckpointError: if it is damaged, or is not what the finished stage says.
     """
     path = directory / "metrics.jsonl"
-    written = path.read_bytes()
+    written = paths.read(path)
     if (directory / SUMMARY).exists():
         digest = read_summary(directory).get("metrics_sha256")
         if digest not in (None, hashlib.sha256(written).hexdigest()):

@@ -92,7 +92,7 @@ def manifest(options: argparse.Namespace, image: str, job: list[str]) -> dict[st
 
 def started(run: Commands, options: argparse.Namespace, job: list[str]) -> None:
     """Builds and pushes the image and hands the JobSet to the cluster."""
-    image = built_and_pushed(run, options, "video,tpu")
+    image = built_and_pushed(run, options, "video,gcs,tpu")
     reach(run, options)
     text = json.dumps(manifest(options, image, job), indent=1)
     run.make("kubectl", "create", "--filename=-", stdin=text)

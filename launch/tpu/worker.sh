@@ -13,7 +13,7 @@ install)
   # The images have Python 3.10. uv brings one of its own.
   python3 -m pip install --quiet --user uv
   [[ -d $environment ]] || python3 -m uv venv --quiet --python 3.11 "$environment"
-  python3 -m uv pip install --quiet --python "$environment/bin/python" "${here}[video,tpu]"
+  python3 -m uv pip install --quiet --python "$environment/bin/python" "${here}[video,gcs,tpu]"
   ;;
 stop)
   sudo systemctl stop hallujax 2>/dev/null || true # there may be none

@@ -15,7 +15,7 @@ from launch.tpu.jobset import followed
 
 def started(run: Commands, options: argparse.Namespace, job: list[str]) -> None:
     """Builds and pushes the image and hands the workload to XPK."""
-    image = built_and_pushed(run, options, "video,tpu")
+    image = built_and_pushed(run, options, "video,gcs,tpu")
     run.make(
         "xpk",
         "workload",

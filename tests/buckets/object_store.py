@@ -1,7 +1,8 @@
 """An object store that speaks as much of Cloud Storage's JSON API as gcsfs, google-cloud-storage and TensorStore use.
 
-An emulator of ours, because none on PyPI has what TensorStore rests on: writes that go through only if the object is of
-a certain generation. Buckets are flat, objects are in memory and `Store.buckets` is theirs to be read and damaged.
+Ours, because gcp-storage-emulator (2026.7.19) says no generation of an object that is read, and overwrites what a write
+with `ifGenerationMatch` must leave alone: TensorStore's checkpoints rest on both. Buckets are flat, objects are in
+memory, and tests read and damage them in `Store.buckets`.
 """
 
 import contextlib

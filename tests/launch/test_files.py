@@ -47,5 +47,7 @@ def test_the_image_passes_signals_on_and_is_nobody():
 def test_the_extras_that_are_installed_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     files = [DOCKERFILE, *SCRIPTS, *(ROOT / "launch").rglob("*.py")]
-    wanted = {extra for path in files for extra in re.findall(r"\b(?:video,)?(cuda\w+|tpu)\b[\"\]]", path.read_text())}
-    assert wanted == {"cuda12", "tpu"} and wanted | {"video"} <= project["optional-dependencies"].keys()
+    wanted = {
+        extra for path in files for extra in re.findall(r"\bvideo,(?:gcs,)?(cuda\w+|tpu)\b[\"\]]", path.read_text())
+    }
+    assert wanted == {"cuda12", "tpu"} and wanted | {"video", "gcs"} <= project["optional-dependencies"].keys()

@@ -230,7 +230,7 @@ def test_flags_from_a_file(folder, tmp_path):
         ([*QUEUED, "--", "train", "--workdir=runs"], "absolute path"),
         ([*QUEUED, "--detach", *JOB], "must stay"),
         ([*QUEUED, "--", "serve", "--workdir=/runs"], "serve does not"),
-        ([*QUEUED, "--", "train", "--workdir", "gs://bucket/run"], "absolute path"),
+        ([*QUEUED, "--", "train", "--workdir", "s3://bucket/run"], "absolute path"),
     ],
 )
 def test_what_is_wrong_is_one_line(folder, tmp_path, words, complaint):
@@ -238,6 +238,14 @@ def test_what_is_wrong_is_one_line(folder, tmp_path, words, complaint):
     code, _, err = launched(folder, "tpu.queued", words, stand_ins)
     assert code == 2 and complaint in err and "Traceback" not in err
     assert not stand_ins.calls()
+
+
+@pytest.mark.parametrize(
+    "form, words", [("tpu.queued", QUEUED), ("tpu.gke", GKE), ("gpu.slurm", [*SLURM, "--folder=/f"])]
+)
+def test_a_workdir_may_be_in_a_bucket(folder, form, words):
+    code, out, err = launched(folder, form, [*words, "--dry-run", "--", "train", "--config=c", "--workdir=gs://b/run"])
+    assert code == 0 and "--workdir=gs://b/run" in out, err
 
 
 def test_xpk_is_given_a_command_that_its_shell_can_stop(folder, tmp_path):

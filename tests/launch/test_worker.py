@@ -23,7 +23,7 @@ def test_install_makes_an_environment_and_again_only_updates_it(tmp_path):
     done, stand_ins = worker(tmp_path, [], "install")
     assert done.returncode == 0, done.stderr
     assert [line.split()[3] for line in stand_ins.lines("python3")] == ["install", "venv", "pip"]
-    assert stand_ins.calls()[-1]["words"][-1] == f"{ROOT}[video,tpu]"
+    assert stand_ins.calls()[-1]["words"][-1] == f"{ROOT}[video,gcs,tpu]"
     (tmp_path / "environment").mkdir()
     done, stand_ins = worker(tmp_path, [], "install")
     assert len(stand_ins.lines(" venv ")) == 1  # the first

@@ -1,4 +1,4 @@
-git -C CHECKOUT archive --format=tar REVISION | docker build --tag=registry/hallujax:REVISION --file=launch/Dockerfile --build-arg=EXTRAS=video,tpu --build-arg=REVISION=REVISION -
+git -C CHECKOUT archive --format=tar REVISION | docker build --tag=registry/hallujax:REVISION --file=launch/Dockerfile --build-arg=EXTRAS=video,gcs,tpu --build-arg=REVISION=REVISION -
 docker push registry/hallujax:REVISION
 gcloud container clusters get-credentials my-cluster --location=us-east5 --project=my-project
 kubectl create --filename=- <<'END'
