@@ -10,10 +10,9 @@ from hallujax.console import Console
 from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import NotFiniteError, UsageError
-from hallujax.evaluation import published
 from hallujax.evaluation.evaluate import evaluators, predictions_path
 from hallujax.evaluation.finished import open_dataset, read_experiment, restore
-from hallujax.evaluation.table import accuracy_text, system_predictions, tabulate, write_table
+from hallujax.evaluation.table import cells, system_predictions, tabulate, write_table
 from hallujax.experiment import Experiment
 from hallujax.training import processes
 from hallujax.training.processes import is_first
@@ -89,14 +88,12 @@ def print_table(rows: list[dict]) -> None:
     from rich.console import Console as RichConsole
     from rich.table import Table
 
-    table = Table("system", "tested on")
-    columns = list(rows[0]["published"]) if rows else []
-    for title in ("accuracy %", "clip-passes", *(f"{published.COLUMNS[column]}, published %" for column in columns)):
+    header, *lines = cells(rows)
+    table = Table(*header[:2])
+    for title in header[2:]:
         table.add_column(title, justify="right")
-    for row in rows:
-        modalities, passes = " + ".join(row["test_modalities"]), row["clip_passes"]
-        known = [str(row["published"][column] or "-") for column in columns]
-        table.add_row(row["method"], modalities, accuracy_text(row), f"{passes or 0:,}", *known)
+    for line in lines:
+        table.add_row(*line)
     RichConsole().print(table)
 
 

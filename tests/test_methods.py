@@ -112,6 +112,10 @@ def method(request):
     return methods.build(name, STREAM, options)
 
 
+def test_every_builder_is_among_the_cases():
+    assert {name for name, _ in CASES.values()} == set(methods.BUILDERS)
+
+
 def changed(before, after):
     return {n: [not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before[n], after[n])), strict=True)]
             for n in before}  # fmt: skip

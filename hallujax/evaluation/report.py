@@ -5,7 +5,6 @@ sample frames are inside it. It needs the extra `demo` (matplotlib, jinja2).
 """
 
 import json
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from hallujax.evaluation.changed_clips import changed_clips
 from hallujax.evaluation.comparison import Difference
 from hallujax.evaluation.feature_space import feature_spaces
 from hallujax.evaluation.metrics import confusion_matrix
+from hallujax.evaluation.report_text import count, duration, flatten, memory
 from hallujax.evaluation.runs import Row, Run, Stage
 
 SAMPLE_CLIPS = 4
@@ -63,9 +63,9 @@ def _environment() -> Any:
     )
     environment.globals["css"] = here.joinpath("report.css").read_text(encoding="utf-8")
     environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f} %"
-    environment.filters["count"] = _count
-    environment.filters["duration"] = _duration
-    environment.filters["memory"] = _memory
+    environment.filters["count"] = count
+    environment.filters["duration"] = duration
+    environment.filters["memory"] = memory
     return environment
 
 
@@ -94,7 +94,7 @@ def _page(run: Run) -> dict[str, Any]:
         "features": _features(run, dataset),
         "robustness": _robustness(run),
         "stages": run.stages,
-        "settings": list(_flatten(run.settings)),
+        "settings": list(flatten(run.settings)),
         "command": run.table.get("command"),
         "seconds": run.table.get("seconds"),
         "problems": run.problems,
@@ -111,7 +111,7 @@ def _facts(run: Run, classes: int) -> list[tuple[str, str]]:
         ("classes", classes),
         ("test clips", " / ".join(map(str, counts))),
         ("seeds", len(run.seeds)),
-        ("time", _duration(run.table["seconds"]) if run.table.get("seconds") else None),
+        ("time", duration(run.table["seconds"]) if run.table.get("seconds") else None),
     ]
     return [(name, str(fact)) for name, fact in facts if fact]
 
@@ -370,36 +370,3 @@ def _answers(run: Run, clip: Any, classes: list[str]) -> list[dict[str, Any]]:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(settings, dict) and settings:
-        for key, value in settings.items():
-            yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(settings, list) and any(isinstance(value, dict) for value in settings):
-        yield from _flatten(dict(enumerate(settings)), prefix)
-    elif isinstance(settings, list):
-        yield prefix, ", ".join(map(str, settings))
-    else:
-        yield prefix, str(settings)
-
-
-def _count(number: int | None) -> str:
-    return "–" if number is None else f"{number:,}".replace(",", "\u202f")
-
-
-def _memory(peak: dict[str, int | None] | None) -> str:
-    """MiB of the device where it says how much, else of the process."""
-    if not peak:
-        return "–"
-    return f"{_count(peak['device'] or peak['process'])} MiB"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -219,7 +219,7 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
     """The table for people: percentages, mean and standard deviation, seeds counted where some are missing."""
-    header, *lines = _cells(rows)
+    header, *lines = cells(rows)
     made = [f"| {' | '.join(header)} |", "|---" * len(header) + "|", *(f"| {' | '.join(line)} |" for line in lines)]
     notes = [f"{row['method']}: {row['note']}" for row in rows if row["note"]]
     return "\n".join(made) + "\n" + "".join(f"\n{note}\n" for note in notes)
@@ -230,7 +230,7 @@ def as_html(rows: list[dict[str, Any]], facts: Mapping[str, Any]) -> str:
 
     The papers' tables repeat rows of each other, so rows are told apart by what they were tested on and their number.
     """
-    (header, *lines), columns = _cells(rows), list(rows[0]["published"]) if rows else []
+    (header, *lines), columns = cells(rows), list(rows[0]["published"]) if rows else []
     beside = {value for row in rows for value in row["published"].values()}
     others = {
         (each.test_modalities, each.accuracies[column]): each.method
@@ -263,7 +263,7 @@ def _html_table(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join(["<div><table><thead>", row("th", header), "</thead><tbody>", *body, "</tbody></table></div>"])
 
 
-def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+def cells(rows: list[dict[str, Any]]) -> list[list[str]]:
     """The header's cells, then each row's."""
     columns = list(rows[0]["published"]) if rows else []
     header = ["system", "tested on", "accuracy %", "to the RGB ensemble, points (95 %)", "teacher recovered %"]

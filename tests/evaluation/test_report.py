@@ -161,6 +161,17 @@ def test_a_table_that_contradicts_the_predictions_is_pointed_out(tmp_path):
     assert problem.startswith("RGB, seed 0: the table says 99.00 %, the stored predictions give")
 
 
+def test_stages_of_other_classes_are_refused_by_name(tmp_path):
+    write_run(tmp_path / "a", data=False)
+    write_run(tmp_path / "b", classes=("jump", "kick"), data=False)
+    (tmp_path / "a" / "seed0" / "rgb2").rename(tmp_path / "gone")
+    (tmp_path / "b" / "seed0" / "rgb2").rename(tmp_path / "a" / "seed0" / "rgb2")
+    with pytest.raises(
+        DataError, match=r"seed 0, stage \w+ and seed 0, stage \w+ do not belong in one table: 60 clips of"
+    ):
+        write_report(tmp_path / "a")
+
+
 def test_a_row_with_a_seed_missing_says_so(tmp_path):
     write_run(tmp_path, seeds=(0, 1, 2), data=False)
     table = sealed.read(tmp_path / "table.json", "")

@@ -119,11 +119,13 @@ def test_the_page_has_the_rows_and_what_else_was_reported(experiment, workdir):
         ("folder,own", None, None),
     ],
 )
-def test_the_published_column_is_the_datasets_own(workdir, where, column, percent):
+def test_the_published_column_is_the_datasets_own(workdir, where, column, percent, monkeypatch, capsys):
     experiment = read_config(baselines.get_config(where))
     rows = tabulate(experiment, {0: workdir})
     header, _, depth, *_ = as_markdown(rows).splitlines()
+    monkeypatch.setenv("COLUMNS", "250")
     print_table(rows)
+    assert "+20.0 (+14.5 to +25.5)" in capsys.readouterr().out
     if column is None:
         assert header.endswith("clip-passes |") and depth.endswith("| 100 |")
         assert as_csv(rows).splitlines()[0].endswith("clip_passes")

@@ -37,6 +37,15 @@ def test_action_network_is_three_layers_with_leaky_relu(features):
     assert [p[n]["kernel"].shape for n in ("fc1", "fc2", "logits")] == [(T + D, 256), (256, 128), (128, K + 1)]
 
 
+def test_its_depth_can_be_said(features):
+    shallow, deep = Discriminator(K, hidden=()), Discriminator(K, hidden=(16, 8, 4))
+    p = shallow.init(jax.random.key(0), features)["params"]
+    assert list(p) == ["logits"]
+    np.testing.assert_allclose(shallow.apply({"params": p}, features), dense(p["logits"], features), atol=1e-5)
+    widths = {name: layer["kernel"].shape for name, layer in deep.init(jax.random.key(0), features)["params"].items()}
+    assert widths == {"fc1": (D, 16), "fc2": (16, 8), "fc3": (8, 4), "logits": (4, K + 1)}
+
+
 def test_position_matters_only_when_given(features):
     same = np.broadcast_to(features[:, :1], features.shape)
     with_position, without = Discriminator(K), Discriminator(K)
@@ -116,7 +125,9 @@ def test_spectral_norm_leaves_no_layer_stretching_anything(features, task):
     )
 
 
-@pytest.mark.parametrize("arguments", [{"task": "scene"}, {"task": "object", "batch_norm": True}])
+@pytest.mark.parametrize(
+    "arguments", [{"task": "scene"}, {"task": "object", "batch_norm": True}, {"task": "object", "hidden": (64,)}]
+)
 def test_impossible_discriminators_are_refused(arguments, features):
     with pytest.raises(UsageError, match="Discriminator"):
         Discriminator(K, **arguments).init(jax.random.key(0), features)
