@@ -41,10 +41,12 @@ def taps_met(size, kernel, stride):
 
 
 def stream_operations():
-    """Two operations for every multiplication of a stream's forward pass, of all, of the stem, of the classifier."""
+    """Two operations for every multiplication of a stream's forward pass, of all, of the stem, of the classifier, and
+    of the zeros that the CPU's form of the stem adds: an eighth column of the kernel, and the padding of rows."""
     images, width = CASE.batch * CASE.frames, CASE.width
     met, size = taps_met(CASE.size, 7, 2)
     stem = images * met**2 * 3 * width
+    zeros = images * met * (8 * size - met) * 3 * width
     _, size = taps_met(size, 3, 2)  # the max-pool
     channels, total = width, stem
     for block, units in enumerate(CASE.stages):
@@ -61,7 +63,7 @@ def stream_operations():
             size, channels = smaller, outer
             total += images * size**2 * inner * outer
     classifier = images * channels * CASE.classes
-    return 2 * (total + classifier), 2 * stem, 2 * classifier
+    return 2 * (total + classifier), 2 * stem, 2 * classifier, 2 * zeros
 
 
 def discriminator_operations():
@@ -71,8 +73,9 @@ def discriminator_operations():
 
 
 def expected_operations(system):
-    forward, stem, classifier = stream_operations()
-    trained = 3 * forward - stem  # nobody asks for the gradient of the frames
+    forward, stem, classifier, zeros = stream_operations()
+    trained = 3 * forward - stem + zeros  # nobody asks for the gradient of the frames
+    forward += zeros
     judge, judge_first = discriminator_operations()
     return {
         "single_stream": trained,

@@ -68,6 +68,8 @@ class Conv(nn.Module):
             return pointwise(x[:, :: self.stride, :: self.stride], kernel[0, 0])
         if on_cpu() and -(-x.shape[1] // self.stride) < size:
             return conv_by_patches(x, kernel, self.stride)
+        if on_cpu() and self.stride == 2 and x.shape[-1] <= 4 and self.features <= 32 and x.dtype == jnp.float32:
+            return conv_by_pairs(x, kernel)
         return conv(x, kernel, self.stride)
 
 
@@ -100,6 +102,41 @@ def conv_by_patches(x: Array, kernel: Array, stride: int) -> Array:
     x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     taps = [x[:, i : i + h : stride, j : j + w : stride] for i in range(size) for j in range(size)]
     return pointwise(jnp.concatenate(taps, axis=-1), kernel.reshape(-1, features))
+
+
+@jax.custom_vjp
+def conv_by_pairs(x: Array, kernel: Array) -> Array:
+    """The same at stride 2, pairs of columns being one of twice the channels: a reshape of `[N, H, W, C]`.
+
+    XLA:CPU is slow where few channels go in. From 3 to 8 or 16 features it takes 1.5 times as long as this, to 20, 24
+    or 32 between 3.4 and 9 times; to 40 and more it is the faster, by a tenth to a fifth. A zero more at the end of
+    each row of the kernel leaves the order of the sums, and up to 16 features the very bits. The gradients are those
+    of `conv`.
+    """
+    size, _, channels, features = kernel.shape
+    n, h, w, _ = x.shape
+    pad, pairs = size // 2, size // 2 + 1  # of columns, that a window meets
+    columns = 2 * ((w - 1) // 2 + pairs)
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (0, 0, 0), (pad, columns - w - pad, 0), (0, 0, 0)))
+    kernel = jnp.pad(kernel, ((0, 0), (0, 1), (0, 0), (0, 0)))
+    return lax.conv_general_dilated(
+        x.reshape(n, h, columns // 2, 2 * channels),
+        kernel.reshape(size, pairs, 2 * channels, features),
+        (2, 1),
+        ((pad, pad), (0, 0)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _conv_by_pairs_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return conv_by_pairs(x, kernel), (x, kernel)
+
+
+def _conv_by_pairs_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    return jax.vjp(functools.partial(conv, stride=2), *saved)[1](g)
+
+
+conv_by_pairs.defvjp(_conv_by_pairs_forward, _conv_by_pairs_backward)
 
 
 def pointwise(x: Array, kernel: Array) -> Array:

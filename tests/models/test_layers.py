@@ -41,6 +41,34 @@ def test_convolution_by_patches(height, width, stride):
     assert_same(lambda x, k: layers.conv_by_patches(x, k, stride), lambda x, k: layers.conv(x, k, stride), x, kernel)
 
 
+@pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize(("height", "width"), [(8, 16), (9, 15), (8, 7)])
+def test_convolution_by_pairs(height, width, size):
+    x, kernel = draw(3, height, width, 3), draw(size, size, 3, 5, seed=1)
+    assert_same(layers.conv_by_pairs, lambda x, k: layers.conv(x, k, 2), x, kernel)
+
+
+@pytest.mark.parametrize(
+    ("channels", "features", "stride", "by_pairs"),
+    [(3, 16, 2, True), (3, 32, 2, True), (3, 64, 2, False), (3, 16, 1, False), (16, 16, 2, False)],
+)
+def test_a_small_stem_goes_by_pairs_on_cpus_alone(channels, features, stride, by_pairs):
+    """What other compilers see, and what is exported as such, is the convolution itself; parameters are the same."""
+    layer, x = layers.Conv(features, kernel_size=7, stride=stride), draw(2, 32, 32, channels)
+    variables = layer.init(jax.random.key(0), x)
+    assert variables["params"]["kernel"].shape == (7, 7, channels, features)
+
+    def reads_pairs():
+        text = str(jax.make_jaxpr(lambda x: layer.apply(variables, x))(x))
+        return f"f32[2,32,19,{2 * channels}]" in text  # 32 columns and 6 of padding, in pairs
+
+    assert reads_pairs() == by_pairs
+    with layers.traced_for("cuda"):
+        assert not reads_pairs()
+    with layers.portable():
+        assert not reads_pairs()
+
+
 @pytest.mark.parametrize("features", [3, 9])
 def test_pointwise_is_a_1x1_convolution(features):
     x, kernel = draw(2, 4, 5, 6), draw(6, features, seed=1)
