@@ -65,16 +65,27 @@ class HallujaxArm:
         self.bytes = _bytes(layout.dataset.rglob("*.array_record*"))
 
     def run(self, passes: int) -> int:
-        """The sum of all RGB. A pipeline of its own each time, or it would read ahead while others are timed."""
+        """A pipeline of its own each time, or it would read ahead while others are timed."""
         batch_size, threads = self._layout.batch, self._layout.threads
-        batches = training_batches(self._loader, self._rows, batch_size=batch_size, seed=0, threads=threads)
         count = passes * len(self._rows) // batch_size
-        total = sum(int(next(batches)["rgb"].sum(dtype=np.int64)) for _ in range(count))
+        loader = UpTo(self._loader, count)
+        batches = training_batches(loader, self._rows, batch_size=batch_size, seed=0, threads=threads)
+        total = sum(checksum(next(batches)["rgb"]) for _ in range(count))
         batches.close()
         return total
 
     def close(self) -> None:
         pass
+
+
+class UpTo:
+    """Reads so many batches and no more: the pipeline has no end, and what it reads ahead nobody would count."""
+
+    def __init__(self, loader: ClipLoader, batches: int):
+        self._loader, self._left = loader, iter(range(batches))
+
+    def __call__(self, samples: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return self._loader(samples, rows) if next(self._left, None) is not None else {}
 
 
 class GrainArm:
@@ -98,7 +109,7 @@ class GrainArm:
 
     def run(self, passes: int) -> int:
         batches = self._pipeline.repeat(passes).batch(self._batch, drop_remainder=True).to_iter_dataset(self._options)
-        return sum(int(batch["rgb"].sum(dtype=np.int64)) for batch in batches)
+        return sum(checksum(batch["rgb"]) for batch in batches)
 
     def close(self) -> None:
         pass
@@ -127,7 +138,7 @@ class TorchArm:
         self.bytes = _bytes(root.rglob("*.*"))
 
     def run(self, passes: int) -> int:
-        return sum(int(rgb.sum()) for _ in range(passes) for rgb, _ in self._loader)
+        return sum(checksum(rgb.numpy()) for _ in range(passes) for rgb, _ in self._loader)
 
     def close(self) -> None:
         del self._loader
@@ -171,7 +182,7 @@ class AuthorsArm:
                     ).reshape(FRAMES, layout.side, layout.side, 3)
                     for name in ("rgb", "depth")
                 }
-                total += int(clip["rgb"].sum(dtype=np.int64))
+                total += checksum(clip["rgb"])
         return total
 
     def close(self) -> None:
@@ -225,6 +236,11 @@ ARMS: dict[str, Callable[[Layout], HallujaxArm | GrainArm | TorchArm | AuthorsAr
     "authors": AuthorsArm,
     "authors_tf": lambda layout: TensorFlowArm(layout, authors=True),
 }
+
+
+def checksum(rgb: np.ndarray) -> int:
+    """By which arms are compared: of every eighth pixel `[..., H, W, 3]`, for summing all takes long beside reading."""
+    return int(rgb[..., ::8, ::8, :].sum(dtype=np.int64))
 
 
 def write_authors(layout: Layout) -> list[Path]:

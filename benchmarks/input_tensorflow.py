@@ -16,7 +16,8 @@ def main() -> None:
     print("ready", flush=True)
     for passes in sys.stdin:
         batches = dataset.repeat(int(passes)).batch(said["batch"]).prefetch(2).with_options(options)
-        print(sum(int(batch["rgb"].sum(dtype="int64")) for batch in batches.as_numpy_iterator()), flush=True)
+        sums = (batch["rgb"][:, :, ::8, ::8].sum(dtype="int64") for batch in batches.as_numpy_iterator())
+        print(int(sum(sums)), flush=True)
 
 
 def encoded(said: dict) -> tf.data.Dataset:

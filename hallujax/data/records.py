@@ -7,16 +7,16 @@ light.
 
 import functools
 import hashlib
-import io
 import json
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from hallujax import paths, sealed
+from hallujax.data.pictures import decode_picture
+from hallujax.data.shards import Shards, count_records
 from hallujax.errors import DamagedRecordError, DataError
 
 PREPARE = "run `hallujax prepare` to build it"
@@ -37,7 +37,8 @@ class PreparedDataset:
     """
 
     def __init__(self, directory: pathlib.Path, info: dict, index: np.ndarray, sources: dict):
-        self.directory, self.info, self.index = directory, info, index
+        self.directory, self.info = directory, info
+        self.index = np.asarray(index)  # still in its file: np.memmap alone is slow to index
         self._decoded: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
         self.name: str = info["name"]
         self.classes: list[str] = info["classes"]
@@ -107,7 +108,7 @@ class PreparedDataset:
         return self.index["clip"][row].decode()
 
     def read(self, modality: str, rows: Sequence[int], frames) -> np.ndarray:
-        """Decoded frames of a batch of clips, fetched in one batched read.
+        """Decoded frames of a batch of clips.
 
         Args:
             rows: [B] rows of `index`.
@@ -145,19 +146,19 @@ class PreparedDataset:
         return out.reshape(*frames.shape, *out.shape[1:])
 
     def _decode_frames(self, modality: str, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        """Frame `frames[i]` of clip `rows[i]`, [N,...], in one batched read."""
+        """Frame `frames[i]` of clip `rows[i]`, [N,...]."""
         source, entry = self._source(modality), self.info["modalities"][modality]
-        try:
-            examples = source.__getitems__((self.index[f"{modality}_first"][rows] + frames).tolist())
-        except Exception as error:  # array_record raises several kinds
-            raise self._unreadable(modality, rows, frames, error) from error
+        records = (self.index[f"{modality}_first"][rows] + frames).tolist()
         out = np.empty((len(rows), *entry["shape"]), _DTYPES[entry["kind"]])
-        for i, example in enumerate(examples):
+        for i, record in enumerate(records):
+            problem = "unreadable"
             try:
+                example = source[record]
+                problem = "damaged"
                 self._decode(modality, entry["kind"], example, rows[i], frames[i], out[i])
-            except Exception as error:  # Pillow and protobuf raise many kinds over damaged bytes
+            except Exception as error:  # array_record, protobuf and Pillow raise many kinds over damaged bytes
                 where = self._where(modality, rows[i], frames[i])
-                raise DamagedRecordError(f"{where}: damaged record ({_one_line(error)})") from error
+                raise DamagedRecordError(f"{where}: {problem} record ({_one_line(error)})") from error
         return out
 
     def changed(self) -> str:
@@ -206,29 +207,7 @@ class PreparedDataset:
             if not np.isfinite(out).all():
                 raise ValueError("it holds numbers that are not finite")
         else:
-            try:
-                picture = Image.open(io.BytesIO(feature[modality].bytes_list.value[0]))
-            except UnidentifiedImageError:
-                raise ValueError("it is no picture") from None  # Pillow's own text tells an address in memory
-            with picture:
-                height, width = out.shape[:2]
-                if picture.size != (width, height):  # before anything of that size is made in memory
-                    raise ValueError(f"it is {picture.size[0]}x{picture.size[1]}, not {width}x{height}")
-                decoded = np.asarray(picture)
-            if (decoded.shape, decoded.dtype) != (out.shape, out.dtype):
-                raise ValueError(f"it is {decoded.dtype}{list(decoded.shape)}, not {out.dtype}{list(out.shape)}")
-            out[...] = decoded
-
-    def _unreadable(self, modality, rows, frames, error) -> DataError:
-        """Finds the first record of a failed batch that cannot be read on its own."""
-        source = self._source(modality)
-        for row, frame in zip(rows, frames, strict=True):
-            try:
-                source[int(self.index[f"{modality}_first"][row] + frame)]
-            except Exception as single:
-                where = self._where(modality, row, frame)
-                return DamagedRecordError(f"{where}: unreadable record ({_one_line(single)})")
-        return DataError(f"{self.name}: {modality} cannot be read ({_one_line(error)})")
+            decode_picture(feature[modality].bytes_list.value[0], out)
 
     def _where(self, modality: str, row: int, frame: int) -> str:
         record = int(self.index[f"{modality}_first"][row] + frame)
@@ -300,30 +279,24 @@ def fingerprint(info: dict, index: str) -> str:
     return digest.hexdigest()
 
 
-def _open_shards(directory: pathlib.Path, modality: str, entry: dict):
-    """One source over all shards. A truncated ArrayRecord opens with no records and no error: they are counted."""
-    from array_record.python.array_record_data_source import ArrayRecordDataSource
-
+def _open_shards(directory: pathlib.Path, modality: str, entry: dict) -> Shards:
+    """All shards of a modality. A truncated ArrayRecord opens with no records and no error: they are counted."""
     paths = [str(directory / shard["file"]) for shard in entry["shards"]]
     try:
-        source = ArrayRecordDataSource(paths)
-        if len(source) == entry["records"] == sum(shard["records"] for shard in entry["shards"]):
-            return source
+        shards = Shards(paths)
+        if len(shards) == entry["records"] == sum(shard["records"] for shard in entry["shards"]):
+            return shards
     except (RuntimeError, ValueError):
         pass  # which one it is, is found below
     wrong = {path: _miscounted(shard, path) for path, shard in zip(paths, entry["shards"], strict=True)}
     _raise_first([f"{path}: {what}" for path, what in wrong.items() if what])
-    raise DataError(f"{directory}/{modality}: {len(source)} records, dataset.json says {entry['records']}")
+    raise DataError(f"{directory}/{modality}: {len(shards)} records, dataset.json says {entry['records']}")
 
 
 def _miscounted(shard: dict, path: str) -> str:
     """What is wrong with a shard's count of records, if anything."""
-    from array_record.python.array_record_module import ArrayRecordReader
-
     try:
-        reader = ArrayRecordReader(path)
-        records = reader.num_records()
-        reader.close()
+        records = count_records(path)
     except Exception as error:  # array_record raises several kinds, closing a damaged file too
         return f"unreadable ({_one_line(error)})"
     return "" if records == shard["records"] else f"{records} records, dataset.json says {shard['records']}"

@@ -1,0 +1,50 @@
+"""Decodes pictures, into arrays that are there already."""
+
+import io
+
+import numpy as np
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+
+def decode_picture(encoded: bytes, out: np.ndarray) -> None:
+    """Decodes the bytes of a picture into `out`, uint8 `[H, W, 3]` or `[H, W]`, or uint16 `[H, W]`.
+
+    What Pillow makes of them: an ordinary JPEG comes from libjpeg-turbo itself, which has the same bits in half the
+    time. Whatever that is not, or gives rise to a warning, is Pillow's to read or to refuse.
+
+    Raises:
+        ValueError: it is no picture, or one of another size or type.
+        Exception: of many kinds, by which Pillow says what is damaged.
+    """
+    if not _decode_jpeg(encoded, out):
+        _decode_any(encoded, out)
+
+
+def _decode_jpeg(encoded: bytes, out: np.ndarray) -> bool:
+    """Whether it was a flawless colour JPEG of the right size."""
+    if not encoded.startswith(b"\xff\xd8"):
+        return False
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(encoded)
+        if (height, width, 3) != out.shape or out.dtype != np.uint8 or colors != "YCbCr":
+            return False
+        simplejpeg.decode_jpeg(encoded, buffer=out)
+    except ValueError:  # libjpeg-turbo's warnings too
+        return False
+    return True
+
+
+def _decode_any(encoded: bytes, out: np.ndarray) -> None:
+    try:
+        picture = Image.open(io.BytesIO(encoded))
+    except UnidentifiedImageError:
+        raise ValueError("it is no picture") from None  # Pillow's own text tells an address in memory
+    with picture:
+        height, width = out.shape[:2]
+        if picture.size != (width, height):  # before anything of that size is made in memory
+            raise ValueError(f"it is {picture.size[0]}x{picture.size[1]}, not {width}x{height}")
+        decoded = np.asarray(picture)
+    if (decoded.shape, decoded.dtype) != (out.shape, out.dtype):
+        raise ValueError(f"it is {decoded.dtype}{list(decoded.shape)}, not {out.dtype}{list(out.shape)}")
+    out[...] = decoded
