@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from hallujax import sealed
+from hallujax.data.plain_png import encode_depth
 from hallujax.data.records import fingerprint
 from hallujax.errors import DataError
 
@@ -43,6 +44,8 @@ class Modality:
 
     def encode(self, frame: np.ndarray) -> bytes:
         """A picture as the bytes of its file."""
+        if self.kind == "png16":
+            return encode_depth(frame)
         encoded = io.BytesIO()
         if self.kind == "jpeg":
             Image.fromarray(frame).save(encoded, "JPEG", quality=self.quality)
