@@ -291,29 +291,44 @@ def _max_pool_forward(x: Array, before: int) -> tuple[Array, Array]:
     _, h, w, _ = x.shape
     low = jnp.finfo(x.dtype).min
     padded = jnp.pad(x, ((0, 0), (before, 1 - before), (before, 1 - before), (0, 0)), constant_values=low)
-    best, winner = None, None
-    for tap in range(9):
-        i, j = divmod(tap, 3)
-        value = padded[:, i : i + h - 1 : 2, j : j + w - 1 : 2]
-        if best is None:
-            best, winner = value, jnp.zeros(value.shape, jnp.uint8)
-        else:
-            # The first of equals wins, as in XLA's select-and-scatter.
-            winner = jnp.where(value > best, jnp.uint8(tap), winner)
+
+    def first_of_largest(candidates):
+        """Values and the taps they come from. The first of equals wins, as in XLA's select-and-scatter."""
+        best, winner = candidates[0]
+        for value, tap in candidates[1:]:
+            winner = jnp.where(value > best, tap, winner)
             best = jnp.maximum(value, best)
-    return best, winner
+        return best, winner
+
+    rows = [
+        first_of_largest([(padded[:, i : i + h - 1 : 2, j : j + w - 1 : 2], jnp.uint8(3 * i + j)) for j in range(3)])
+        for i in range(3)
+    ]
+    return first_of_largest(rows)
 
 
 def _max_pool_backward(before: int, winner: Array, g: Array) -> tuple[Array]:
-    zero = jnp.zeros((), g.dtype)
+    """Places of the input by whether their row and column are odd: each kind meets the same one, two or four taps.
 
-    def back(tap):
-        """The gradient of the windows that `tap` won, at the places of the input it came from."""
-        i, j = tap // 3 - before, tap % 3 - before
+    XLA fuses the forward pass's comparisons into this and does them again for each tap it sees. That is what to spare:
+    fewer taps a place, and comparisons by rows first, take half of the time of all nine taps at all places.
+    """
+    zero, (n, h, w, c) = jnp.zeros((), g.dtype), g.shape
+
+    def met(odd):
+        """The taps that meet a place 2 i + odd, and how far from i their windows are."""
+        return [(tap, (odd + before - tap) // 2) for tap in range(3) if (odd + before - tap) % 2 == 0]
+
+    def back(tap, down, right):
         won = jnp.where(winner == tap, g, zero)
-        return lax.pad(won, zero, ((0, 0, 0), (i, 1 - i, 1), (j, 1 - j, 1), (0, 0, 0)))
+        return lax.pad(won, zero, ((0, 0, 0), (-down, down, 0), (-right, right, 0), (0, 0, 0)))
 
-    return (functools.reduce(jnp.add, map(back, range(9))),)
+    def places(odd_row, odd_column):
+        taps = sorted((3 * i + j, down, right) for i, down in met(odd_row) for j, right in met(odd_column))
+        return functools.reduce(jnp.add, [back(*tap) for tap in taps])
+
+    kinds = jnp.stack([jnp.stack([places(row, column) for column in (0, 1)], axis=3) for row in (0, 1)], axis=2)
+    return (kinds.reshape(n, 2 * h, 2 * w, c),)
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
