@@ -5,6 +5,7 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
+from hallujax import collector
 from hallujax.cli.cache import compile_cache
 from hallujax.cli.configuration import read_flags
 from hallujax.cli.folders import folder, local_folder
@@ -84,22 +85,25 @@ def _demo(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    config = read_flags(rest)
-    compile_cache()
-    from hallujax.evaluation.table import tabulate
-    from hallujax.tables import print_table
-    from hallujax.training.processes import is_first
-    from hallujax.training.stages import train
+    with collector.paused(for_good=True):
+        config = read_flags(rest)
+        compile_cache()
+        from hallujax.training.processes import is_first
+        from hallujax.training.stages import train
 
     train(config, options.workdir)
     if is_first():
+        from hallujax.evaluation.table import tabulate
+        from hallujax.tables import print_table
+
         print_table(tabulate(config, {config.seed: options.workdir}))
 
 
 def _table(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    config = read_flags(rest)
-    compile_cache()
-    from hallujax.tables import train_table
+    with collector.paused(for_good=True):
+        config = read_flags(rest)
+        compile_cache()
+        from hallujax.tables import train_table
 
     command = f"hallujax table --workdir={options.workdir} --seeds={options.seeds} {' '.join(rest)}"
     train_table(config, options.workdir, options.seeds, command=command)

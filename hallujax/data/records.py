@@ -5,7 +5,6 @@ index and a description. Nothing here imports JAX or TensorFlow, so that decodin
 light.
 """
 
-import functools
 import hashlib
 import json
 import pathlib
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hallujax import paths, sealed
+from hallujax.data.examples import Example
 from hallujax.data.pictures import decode_picture
 from hallujax.data.shards import Shards, count_records
 from hallujax.errors import DamagedRecordError, DataError
@@ -197,7 +197,7 @@ class PreparedDataset:
         return self._sources[modality]
 
     def _decode(self, modality: str, kind: str, example: bytes, row: int, frame: int, out: np.ndarray) -> None:
-        feature = _example_class().FromString(example).features.feature
+        feature = Example.FromString(example).features.feature
         clip = feature["clip"].bytes_list.value[0]
         if clip != self.index["clip"][row] or feature["frame"].int64_list.value[0] != frame:
             found = f"{clip.decode(errors='replace')}, frame {feature['frame'].int64_list.value[0]}"
@@ -219,14 +219,6 @@ class PreparedDataset:
 
 
 _DTYPES = {"jpeg": np.uint8, "png": np.uint8, "png16": np.uint16, "floats": np.float32}
-
-
-@functools.cache
-def _example_class():
-    # TFDS carries the tf.Example protocol buffer, so TensorFlow is not needed to parse one.
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    return tf_example_pb2.Example
 
 
 class _Stamp(NamedTuple):

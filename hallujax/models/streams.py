@@ -75,11 +75,13 @@ class _Shapes:
 
     def __init__(self, modules: Mapping[str, nn.Module]):
         self._modules = modules
-        self.calls: dict[str, tuple[tuple, dict]] = {}
+        self.calls: dict[str, tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]] = {}
 
     def __call__(self, name: str, *inputs: Any, **arguments: Any) -> Any:
-        self.calls.setdefault(name, jax.tree.map(_shape, (inputs, arguments)))
-        output, _ = self._modules[name].init_with_output(jax.random.key(0), *inputs, train=False, **arguments)
+        leaves, structure = jax.tree.flatten((inputs, arguments))
+        call = structure, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+        self.calls.setdefault(name, call)
+        output, _ = _first_call(self._modules[name], *call, jax.random.key(0))
         return output
 
 
@@ -109,13 +111,10 @@ def initialize(
     jax.eval_shape(lambda batch: forward(shapes, batch), batch)
     if uncalled := set(modules) - set(shapes.calls):
         raise ValueError(f"the method's forward pass never calls its networks {sorted(uncalled)}")
+    keys = jax.jit(lambda key: {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in modules})(key)
     params, batch_stats = {}, {}
     for name, module in modules.items():
-        (inputs, arguments) = shapes.calls[name]
-        leaves, structure = jax.tree.flatten((inputs, arguments))
-        variables = _initialize_one(
-            module, structure, tuple(leaves), jax.random.fold_in(key, zlib.crc32(name.encode()))
-        )
+        variables = _initialize_one(module, *shapes.calls[name], keys[name])
         params[name] = variables["params"]
         batch_stats[name] = variables.get("batch_stats", {})
     return params, batch_stats
@@ -125,10 +124,12 @@ def initialize(
 # dead code in it: only the initialisers are compiled.
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _initialize_one(module: nn.Module, structure: Any, leaves: tuple, key: jax.Array) -> Variables:
+    return _first_call(module, structure, leaves, key)[1]
+
+
+# Jitted for its trace, which the shapes and the variables share.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _first_call(module: nn.Module, structure: Any, leaves: tuple, key: jax.Array) -> tuple[Any, Variables]:
     zeros = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
     inputs, arguments = jax.tree.unflatten(structure, zeros)
-    return module.init(key, *inputs, train=False, **arguments)
-
-
-def _shape(x: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return module.init_with_output(key, *inputs, train=False, **arguments)

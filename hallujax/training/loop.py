@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from hallujax import collector
 from hallujax.console import Console
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import DataError, NotFiniteError
@@ -60,7 +60,8 @@ def train_stage(
     directory = workdir / stage.name
     directory.mkdir(parents=True, exist_ok=True)
     step, optimizers = bind_step(experiment, stage, method, source.steps, mesh=mesh, mirror=source.mirror)
-    params, batch_stats, taken_over = starting_networks(experiment, stage, method, source.example(), workdir)
+    with collector.paused():
+        params, batch_stats, taken_over = starting_networks(experiment, stage, method, source.example(), workdir)
     processes.same({f"the checksum of what {stage.name} starts from": _checksum((params, batch_stats))})
     for line in taken_over:
         console.say(f"  {line}")
@@ -95,10 +96,11 @@ def train_stage(
         while source.noticed:
             processes.say_of_own(console.say, f"  {source.noticed.popleft()}")
         batch = to_devices(batch, split_over_data(mesh))
-        scale = jnp.float32(recorder.plateau.learning_rate_scale)
-        if processes.several() and recorder.step == started_at:
+        scale = np.float32(recorder.plateau.learning_rate_scale)
+        if recorder.step == started_at:
+            with collector.paused():
+                step_function.lower(recorder.state, batch, scale, key).compile()
             # Compiled everywhere before it runs anywhere: gloo gives the others 30 s to come to its first sum.
-            step_function.lower(recorder.state, batch, scale, key).compile()
             processes.wait(f"{stage.name} is compiled")
         recorder.stepped(*step_function(recorder.state, batch, scale, key))
         processes.progress(f"{stage.name} {recorder.step}/{source.steps}")

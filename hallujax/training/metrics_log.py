@@ -7,12 +7,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from tensorboardX import SummaryWriter
-
 from hallujax import paths
 from hallujax.errors import CheckpointError
 from hallujax.training.summary import FILE as SUMMARY
 from hallujax.training.summary import read_summary
+from hallujax.training.tensorboard import summary_writer
 
 CLOCK = ("seconds", "input/waited")  # the values that differ from run to run
 
@@ -34,7 +33,7 @@ class MetricsLog:
         if digest not in ("", self.digest):
             raise CheckpointError(f"{path} is not what its checkpoint says; remove {directory} to start over")
         self._file.truncate(position)
-        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+        self._board = summary_writer(directory / "tensorboard", purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One line `{"step": step, ...}`; of `values`, plain JSON, TensorBoard gets the numbers."""

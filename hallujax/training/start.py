@@ -103,7 +103,7 @@ def starting_networks(
       CheckpointError: if a source cannot be read, or is of another architecture.
     """
     shapes = jax.eval_shape(lambda batch: encode(batch, experiment.transforms), example)
-    key = jax.random.key(experiment.stage_seed(stage.name))
+    key = jax.jit(lambda: jax.random.key(experiment.stage_seed(stage.name)))()  # jitted: one program, not two
     params, batch_stats = initialize(method.networks, method.forward, shapes, key)
     said = []
     for network, (source, its_network) in stage.init_from.items():

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from hallujax.game import player_gradients
@@ -197,4 +198,4 @@ def initial_state(
         player: jax.jit(optimizer.init)({n: params[n] for n, owner in players.items() if owner == player})
         for player, optimizer in optimizers.items()
     }
-    return TrainState(jnp.zeros((), jnp.int32), dict(params), dict(batch_stats), opt_state)
+    return TrainState(np.zeros((), np.int32), dict(params), dict(batch_stats), opt_state)
