@@ -1,18 +1,39 @@
 """The metrics of a stage: JSON lines, the source of truth, and TensorBoard files beside them."""
 
+import contextlib
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from tensorboardX import SummaryWriter
 
 from hallujax.errors import CheckpointError
 from hallujax.training.summary import FILE as SUMMARY
 from hallujax.training.summary import read_summary
 
 CLOCK = ("seconds", "input/waited")  # the values that differ from run to run
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """PyTorch seems not to be there, unless it is loaded already.
+
+    tensorboardX loads it wherever it is installed, for its type hints alone, and that takes longer than to load all
+    that training needs.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # to import it is an ImportError
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
+with _without_torch():
+    from tensorboardX import SummaryWriter
 
 
 class MetricsLog:
