@@ -1,10 +1,18 @@
-"""What the whole suite shares: quick compilation and the smallest rendered dataset."""
+"""What the whole suite shares: quick compilation, a cache of compiled programs, and the smallest rendered dataset."""
 
 import os
+import shutil
+import tempfile
 
 # The suite compiles hundreds of programs and runs each a few times: unoptimised code halves its time.
 FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip()
+
+# Many tests and the processes they start compile the same small programs: once a session, in a folder of its own,
+# unless whoever runs it keeps a cache. Nothing is read from or left in the one that the command line makes.
+PROGRAMS = "" if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp(prefix="hallujax-programs-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", PROGRAMS)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import pytest  # noqa: E402
 from small_config import get_config  # noqa: E402
@@ -13,6 +21,11 @@ from data_prep.mocap_rgbd import prepare  # noqa: E402
 from hallujax.console import Console  # noqa: E402
 from hallujax.experiment import read_config  # noqa: E402
 from hallujax.training.stages import train  # noqa: E402
+
+
+def pytest_unconfigure():
+    if PROGRAMS:
+        shutil.rmtree(PROGRAMS, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -82,3 +84,9 @@ def test_the_demo_end_to_end(tmp_path, monkeypatch):
     before = (out / "results.json").read_text()
     assert main(["demo", "--out", str(out)]) == 0
     assert (out / "results.json").read_text() == before
+
+
+def test_training_starts_without_pytorch():
+    """Which some of what it uses would load wherever it is installed, longer than all else takes."""
+    code = "import sys, hallujax.training.stages; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

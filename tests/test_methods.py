@@ -19,7 +19,8 @@ from hallujax.training.optimizer import OptimizerOptions, build_optimizers
 from hallujax.training.state import TrainState
 from hallujax.training.step import initial_state, player_losses, train_step
 
-STREAM = VideoResNet(num_classes=4, stage_sizes=(1, 2), width=4, bottleneck=8)
+STREAM = VideoResNet(num_classes=4, stage_sizes=(1, 1), width=4, bottleneck=8)
+CONNECTED = STREAM.clone(stage_sizes=(1, 2))  # a block of one unit takes no connection
 CASES = {
     "single rgb": ("single_stream", {"modality": "rgb"}),
     "two-stream connected": ("two_stream", {"modalities": {"depth": "depth", "rgb": "rgb"}, "connect": True}),
@@ -88,28 +89,40 @@ def random_batch(seed=0, clips=4):
     }
 
 
-def start(method, **optimizer):
+def fresh(method):
+    """`params`, `batch_stats`."""
     shapes = jax.eval_shape(lambda b: encode(b, OPTIONS), random_batch())
-    params, batch_stats = initialize(method.networks, method.forward, shapes, jax.random.key(1))
+    return initialize(method.networks, method.forward, shapes, jax.random.key(1))
+
+
+def start(method, networks, **optimizer):
     optimizers = build_optimizers(OptimizerOptions(**optimizer), method.players, 10, method.idle)
-    return initial_state(params, batch_stats, method.players, optimizers), optimizers
+    return initial_state(*networks, method.players, optimizers), optimizers
 
 
 def take_step(method, state, optimizers, batch, rounds=None):
-    step = functools.partial(
-        train_step,
+    """Operation by operation: methods share these, and a whole step of each would take longer to compile than all."""
+    return train_step(
+        state,
+        batch,
+        jnp.float32(1.0),
+        jax.random.key(0),
         method=method,
         optimizers=optimizers,
         rounds=rounds or (tuple(dict.fromkeys(method.players.values())),),
         prepare=functools.partial(prepare_training, options=OPTIONS, mirror=(0, 2, 1)),
     )
-    return jax.jit(step)(state, batch, jnp.float32(1.0), jax.random.key(0))
 
 
-@pytest.fixture(params=list(CASES))
+@pytest.fixture(scope="module", params=list(CASES))
 def method(request):
     name, options = CASES[request.param]
-    return methods.build(name, STREAM, options)
+    return methods.build(name, CONNECTED if options.get("connect") else STREAM, options)
+
+
+@pytest.fixture(scope="module")
+def networks(method):
+    return fresh(method)
 
 
 def test_every_builder_is_among_the_cases():
@@ -121,9 +134,9 @@ def changed(before, after):
             for n in before}  # fmt: skip
 
 
-def test_after_a_step_exactly_the_owned_networks_have_changed(method):
+def test_after_a_step_exactly_the_owned_networks_have_changed(method, networks):
     """Parameters and statistics of the owned, not one bit of the others; weight decay on, so idle parts would show."""
-    state, optimizers = start(method, weight_decay=0.1)
+    state, optimizers = start(method, networks, weight_decay=0.1)
     after, metrics = take_step(method, state, optimizers, random_batch())
     moved, statistics = changed(state.params, after.params), changed(state.batch_stats, after.batch_stats)
     for network in method.networks:
@@ -139,20 +152,19 @@ def test_after_a_step_exactly_the_owned_networks_have_changed(method):
     assert int(after.step) == 1
 
 
-def test_privileged_data_cannot_leak_into_prediction(method):
+def test_privileged_data_cannot_leak_into_prediction(method, networks):
     """Predictions from the test modalities alone equal those from a batch whose other modalities are garbage."""
-    state, _ = start(method)
     batch = random_batch()
     garbage = dict(batch)
     for modality in set(MODALITIES) - set(method.test_modalities):
         garbage[modality] = np.zeros_like(batch[modality]) + 7
     allowed = {k: v for k, v in batch.items() if k not in MODALITIES or k in method.test_modalities}
     predict = jax.jit(functools.partial(evaluation_step, method=method, transforms=OPTIONS))
-    alone = predict(state.params, state.batch_stats, allowed)
+    alone = predict(*networks, allowed)
     if set(method.modalities.values()) <= set(batch):
-        np.testing.assert_allclose(predict(state.params, state.batch_stats, garbage), alone, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(predict(*networks, garbage), alone, rtol=1e-5, atol=1e-5)
     assert alone.shape == (4, 4)
-    nets = Networks(method.networks, state.params, state.batch_stats)
+    nets = Networks(method.networks, *networks)
     for modality in method.test_modalities:
         without = {k: v for k, v in encode(allowed, OPTIONS).items() if k != modality}
         if tuple(set(method.test_modalities) - {modality}) in method.also_tested_on:
@@ -162,27 +174,26 @@ def test_privileged_data_cannot_leak_into_prediction(method):
             method.predict(method.forward(nets, without))
 
 
-def test_masked_clips_do_not_count(method):
+def test_masked_clips_do_not_count(method, networks):
     """Losses of a batch with a masked clip equal those of the batch without it (batch norm in evaluation mode)."""
-    state, _ = start(method)
     batch = encode(random_batch(), OPTIONS)
     masked = batch | {"mask": jnp.array([1.0, 1.0, 1.0, 0.0])}
     fewer = {name: value[:3] for name, value in batch.items()}
 
     def losses_of(batch):
-        outputs = method.forward(Networks(method.networks, state.params, state.batch_stats), batch)
+        outputs = method.forward(Networks(method.networks, *networks), batch)
         return player_losses(method, outputs, batch)[0]
 
+    found = losses_of(masked)
     for player, value in losses_of(fewer).items():
-        np.testing.assert_allclose(losses_of(masked)[player], value, rtol=1e-5)
+        np.testing.assert_allclose(found[player], value, rtol=1e-5)
 
 
 def test_hallucination_descends_the_papers_loss():
     options = {"imitation": 0.3, "alpha": 0.2, "temperature": 5.0, "scale": 0.01, "layer": "block2"}
     method = methods.build("hallucination", STREAM, options)
-    state, _ = start(method)
     batch = encode(random_batch(), OPTIONS)
-    outputs = method.forward(Networks(method.networks, state.params, state.batch_stats), batch)
+    outputs = method.forward(Networks(method.networks, *fresh(method)), batch)
     student, teacher = outputs["hallucination"], outputs["depth"]
     expected = losses.privileged_distillation(
         losses.generalized_distillation(
@@ -196,9 +207,8 @@ def test_hallucination_descends_the_papers_loss():
 
 def test_admds_discriminator_descends_the_papers_loss():
     method = methods.build("admd", STREAM, {})
-    state, _ = start(method)
     batch = encode(random_batch(), OPTIONS)
-    outputs = method.forward(Networks(method.networks, state.params, state.batch_stats), batch)
+    outputs = method.forward(Networks(method.networks, *fresh(method)), batch)
     real, fake = outputs["discriminator/depth"], outputs["discriminator/hallucination"]
     got = player_losses(method, outputs, batch)[0]
     np.testing.assert_allclose(
@@ -410,14 +420,15 @@ def test_the_graphs_edges_weigh_the_teachers_and_learn_whom_to_believe():
 @pytest.mark.parametrize("connect", [False, True])
 def test_generated_depth_takes_the_place_of_depth(connect):
     """What is predicted is a plain two-stream model's answer to RGB and the frames that the decoder made."""
-    method = methods.build("translation", STREAM, {"decoder": "up_projection", "connect": connect})
+    stream = CONNECTED if connect else STREAM
+    method = methods.build("translation", stream, {"decoder": "up_projection", "connect": connect})
     batch = encode(random_batch(), OPTIONS)
     params, batch_stats = initialize(method.networks, method.forward, batch, jax.random.key(1))
     outputs = method.forward(Networks(method.networks, params, batch_stats), batch)
     assert outputs["generated"].shape == batch["depth"].shape
     error = np.square(np.asarray(outputs["generated"]) - batch["depth"]).mean((1, 2, 3, 4))
     np.testing.assert_allclose(method.losses(outputs, batch)["translator"]["squared_error"], error, rtol=1e-5)
-    pair = methods.build("two_stream", STREAM, {"modalities": {"depth": "depth", "rgb": "rgb"}, "connect": connect})
+    pair = methods.build("two_stream", stream, {"modalities": {"depth": "depth", "rgb": "rgb"}, "connect": connect})
     nets = Networks(pair.networks, params, batch_stats)
     expected = pair.predict(pair.forward(nets, batch | {"depth": outputs["generated"]}))
     np.testing.assert_allclose(method.predict(outputs), expected, rtol=1e-5, atol=1e-6)
@@ -472,7 +483,7 @@ def gradients_of_admd(method, state, batch):
 
 def test_player_gradients_of_admd_equal_a_hand_written_version():
     method = methods.build("admd", STREAM, {})
-    state, _ = start(method)
+    state, _ = start(method, fresh(method))
     together, by_hand = gradients_of_admd(method, state, encode(random_batch(), OPTIONS))
     for network in method.players:
         scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(by_hand[network]))
@@ -508,7 +519,7 @@ def test_player_gradients_equal_a_hand_written_version_at_resnet50s_size():
 
 def test_alternating_rounds_let_the_second_player_see_the_first_ones_move():
     method = methods.build("admd", STREAM, {})
-    state, optimizers = start(method, name="sgd", learning_rate=0.1)
+    state, optimizers = start(method, fresh(method), name="sgd", learning_rate=0.1)
     batch = random_batch()
     together, _ = take_step(method, state, optimizers, batch)
     in_turn, _ = take_step(method, state, optimizers, batch, rounds=(("discriminator",), ("student",)))
@@ -523,7 +534,7 @@ def test_alternating_rounds_let_the_second_player_see_the_first_ones_move():
 
 def test_corruption_is_for_training_only():
     plain = methods.build("single_stream", STREAM, {"modality": "rgb"})
-    state, optimizers = start(plain)
+    state, optimizers = start(plain, fresh(plain))
     dark = dataclasses.replace(plain, corrupt=lambda key, batch: batch | {"rgb": jnp.zeros_like(batch["rgb"])})
     batch = random_batch()
     _, metrics = take_step(plain, state, optimizers, batch)
@@ -538,7 +549,7 @@ def test_corruption_is_for_training_only():
 
 def test_weights_must_name_exactly_the_terms():
     method = methods.build("single_stream", STREAM, {"modality": "rgb"})
-    state, optimizers = start(method)
+    state, optimizers = start(method, fresh(method))
     wrong = dataclasses.replace(method, weights={"ce": 1.0, "l2": 1.0})
     with pytest.raises(ValueError, match="weights"):
         take_step(wrong, state, optimizers, random_batch())
