@@ -1,7 +1,5 @@
 """Renders `mocap_rgbd` in parallel, one task a shard, and puts the dataset together."""
 
-import dataclasses
-import functools
 import pathlib
 
 import numpy as np
@@ -16,7 +14,6 @@ _DESCRIPTION = (
     "Motion capture of 15 actions (one recording each, from pybullet's DeepMimic data), performed by "
     "synthetic performers and rendered to RGB, noisy metric depth and 3-D joints from three cameras."
 )
-_BYTES_PER_PIXEL = 2.1  # of all modalities together, measured in `quick`; larger frames take half
 
 
 def prepare(out, preset="quick", seed=0, workers=None, progress=True) -> pathlib.Path:
@@ -36,34 +33,22 @@ def prepare(out, preset="quick", seed=0, workers=None, progress=True) -> pathlib
 
 
 def _job(preset: Preset, seed: int) -> engine.Job:
-    identity = {"version": VERSION, "seed": seed, **dataclasses.asdict(preset)}
-    info = {
-        "version": VERSION,
-        "preset": preset.name,
-        "seed": seed,
-        "identity": identity,
-        "classes": list(preset.actions),
-        "frame_size": [preset.size, preset.size],
-        "depth_range_mm": [0, int(1000 * preset.depth_noise.maximum)],
-        "intrinsics": cameras.intrinsics(preset.size),
-        "joint_names": list(performers.LINKS),
-    }
-
-    def finish(directory: pathlib.Path, target: pathlib.Path, results: list) -> None:
-        del results  # all is known beforehand
-        engine.clean(directory)
-        modalities = _modalities(preset)
-        writer.finish(directory, target, NAME, modalities, preset.shards, _index(preset), info, _DESCRIPTION)
-
-    return engine.Job(
-        name=NAME,
-        title=f"{NAME} {preset.name}, seed {seed}",
-        identity=identity,
+    return rendered.job(
+        NAME,
+        preset,
+        seed,
+        version=VERSION,
+        description=_DESCRIPTION,
         modalities=_modalities(preset),
-        tasks=[functools.partial(_render_shard, preset=preset, seed=seed)] * preset.shards,
+        facts={
+            "classes": list(preset.actions),
+            "intrinsics": cameras.intrinsics(preset.size),
+            "joint_names": list(performers.LINKS),
+        },
+        index=lambda: _index(preset),
+        render_shard=_render_shard,
         clips=[len(mine) * preset.cameras for mine in _shares(preset)],
-        estimated_bytes=int(preset.clips * preset.frames * preset.size**2 * _BYTES_PER_PIXEL),
-        finish=finish,
+        frames=preset.clips * preset.frames,
     )
 
 

@@ -1,7 +1,5 @@
 """Renders `rgbd_objects` in parallel, one task a shard, and puts the dataset together."""
 
-import dataclasses
-import functools
 import pathlib
 
 import numpy as np
@@ -16,7 +14,6 @@ _DESCRIPTION = (
     "Single RGB-D images of furniture and small things, made of primitives in random proportions and meshes of "
     "pybullet_data, in rendered rooms, with a depth sensor's noise."
 )
-_BYTES_PER_PIXEL = 2.1  # as `mocap_rgbd`
 
 
 def prepare(out, preset="quick", seed=0, workers=None, progress=True) -> pathlib.Path:
@@ -34,33 +31,18 @@ def prepare(out, preset="quick", seed=0, workers=None, progress=True) -> pathlib
 
 
 def _job(preset: Preset, seed: int) -> engine.Job:
-    identity = {"version": VERSION, "seed": seed, **dataclasses.asdict(preset)}
-    info = {
-        "version": VERSION,
-        "preset": preset.name,
-        "seed": seed,
-        "identity": identity,
-        "classes": list(preset.classes),
-        "frame_size": [preset.size, preset.size],
-        "depth_range_mm": [0, int(1000 * preset.depth_noise.maximum)],
-        "intrinsics": cameras.intrinsics(preset.size),
-    }
-
-    def finish(directory: pathlib.Path, target: pathlib.Path, results: list) -> None:
-        del results  # all is known beforehand
-        engine.clean(directory)
-        modalities = _modalities(preset)
-        writer.finish(directory, target, NAME, modalities, preset.shards, _index(preset), info, _DESCRIPTION)
-
-    return engine.Job(
-        name=NAME,
-        title=f"{NAME} {preset.name}, seed {seed}",
-        identity=identity,
+    return rendered.job(
+        NAME,
+        preset,
+        seed,
+        version=VERSION,
+        description=_DESCRIPTION,
         modalities=_modalities(preset),
-        tasks=[functools.partial(_render_shard, preset=preset, seed=seed)] * preset.shards,
+        facts={"classes": list(preset.classes), "intrinsics": cameras.intrinsics(preset.size)},
+        index=lambda: _index(preset),
+        render_shard=_render_shard,
         clips=[len(mine) * preset.views for mine in _shares(preset)],
-        estimated_bytes=int(preset.images * preset.size**2 * _BYTES_PER_PIXEL),
-        finish=finish,
+        frames=preset.images,
     )
 
 

@@ -1,7 +1,7 @@
 """The RGB side of a run: what `hallujax.load` and `hallujax export` take from a workdir."""
 
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from hallujax.deploy.container import one_line
@@ -132,20 +132,36 @@ def _choose(workdir: pathlib.Path, experiment: Experiment, name: str | None) -> 
     ]
     names = ", ".join(repr(row["method"]) for row in deployable)
     if not deployable:
-        unfinished = [name for name in experiment.stages if not (workdir / name / "stage.json").exists()]
-        left = f"; without a stage.json: {', '.join(unfinished)}" if unfinished else ""
-        raise UsageError(f"{workdir} holds no finished system that needs RGB alone{left}")
+        raise UsageError(
+            f"{workdir} holds no finished system that needs RGB alone{_lacking(workdir, experiment, experiment.stages)}"
+        )
     if name is None:
         return max(deployable, key=lambda row: row["validation"]), len(deployable)
     chosen = [row for row in rows if row["method"] == name]
     if not chosen:
         raise UsageError(f"{workdir} has no system {name!r}; it has {names}")
     if chosen[0]["mean"] is None:
-        raise UsageError(f"{name!r} is not finished in {workdir}; finished: {names}")
+        lacking = _lacking(workdir, experiment, chosen[0]["stages"])
+        raise UsageError(f"{name!r} is not finished in {workdir}{lacking}; finished: {names}")
     if chosen[0] not in deployable:
         seen = sorted({m for stage in chosen[0]["stages"] for m in _modalities_at_test(workdir, stage)})
         raise UsageError(f"{name!r} holds streams of {' + '.join(seen)}; those that need RGB alone: {names}")
     return chosen[0], 1
+
+
+def _lacking(workdir: pathlib.Path, experiment: Experiment, stages: Iterable[str]) -> str:
+    """In words, what these stages and those they rest on would need to be finished."""
+    needed = dict.fromkeys(name for stage in stages for name in experiment.ancestors(stage))
+    unfinished = [name for name in needed if not (workdir / name / "stage.json").exists()]
+    untested = [
+        name for name in needed if name not in unfinished and not any((workdir / name).glob("predictions_test*.npz"))
+    ]
+    text = f"; without a stage.json: {', '.join(unfinished)}" if unfinished else ""
+    if untested:
+        text += (
+            f"; without predictions_test.npz: {', '.join(untested)} (`hallujax evaluate --workdir {workdir}` writes it)"
+        )
+    return text
 
 
 def _modalities_at_test(workdir: pathlib.Path, stage: str) -> list[str]:

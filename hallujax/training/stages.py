@@ -115,6 +115,7 @@ def train(
         sealed.write(run, describe_run(experiment, dataset) | {"starts": _starts(run)})
     processes.wait("the workdir is claimed")
     _check_shared(run)
+    processes.wait("the workdir is shared")  # the next step is a sum, at which gloo waits 30 s for the others
     if console is None:
         total, done = work_left(experiment, workdir, dataset, splits)
         with Console(total, done=done) as console:

@@ -206,8 +206,14 @@ def test_of_a_table_s_folder_the_seed_best_on_validation_clips(trained, tmp_path
     assert hallujax.load(trained, "RGB").origin == ""
     for seed in (0, 1):
         (table / f"seed{seed}" / "rgb" / "stage.json").unlink()
-    with pytest.raises(UsageError, match=r"'RGB' is not finished in .*seed0"):
+    with pytest.raises(UsageError, match=r"'RGB' is not finished in .*seed0; without a stage.json: rgb; finished: "):
         hallujax.load(table, "RGB")
+    for path in (table / "seed2").glob("*/predictions_test*.npz"):
+        path.unlink()
+    for seed in (0, 1):
+        shutil.rmtree(table / f"seed{seed}")
+    with pytest.raises(UsageError, match=r"seed2 holds no .* RGB alone; .*; without predictions_test.npz: .*admd"):
+        hallujax.load(table)
 
 
 def test_damaged_runs_are_said(trained, tmp_path):

@@ -134,11 +134,13 @@ def test_files_of_a_run(straight, tiny, tmp_path, figures, count):
     shown = ("steps", "clip_passes", "networks", "test_modalities", "seconds")
     known = runs.read_run(folder).problems  # a workdir alone has no table.json, which is said
 
+    def missing(rows):  # the word that stands in the table
+        return [f"stage {stage}: missing" for row in rows if row["mean"] is None for stage in row["stages"]]
+
     def table():
         again = finished.read_experiment(folder)
         rows = tabulate(again, {0: folder})
-        missing = [f"stage {stage}: missing" for row in rows if row["mean"] is None for stage in row["stages"]]
-        return {"rows": rows, "experiment": repr(again)}, missing  # the word that stands in the table
+        return {"rows": rows, "experiment": repr(again)}, missing(rows)
 
     def report():
         found = runs.read_run(folder)
@@ -166,7 +168,8 @@ def test_files_of_a_run(straight, tiny, tmp_path, figures, count):
         copy = tmp_path / "again"  # what is not finished any more is trained again
         shutil.rmtree(copy, ignore_errors=True)
         train(experiment, shutil.copytree(folder, copy), Console())
-        return left_by(copy), []
+        rows = tabulate(experiment, {0: copy})  # what the command ends with
+        return left_by(copy), missing(rows)
 
     also = [str(folder / "admd"), str(folder / "depth"), "stage admd", "stage depth"]
     readers = {table: 0.35, report: 0.35, deployment: 0.2, again: 0.1}

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from hallujax.errors import CheckpointError, HallujaxError, UsageError
 from hallujax.evaluation.evaluate import Predictions
 from hallujax.evaluation.table import as_csv, tabulate, write_table
 from hallujax.experiment import from_json, read_config
+from hallujax.tables import train_table
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.metrics_log import CLOCK, read_metrics
 from hallujax.training.stages import train
@@ -94,6 +96,14 @@ def test_a_second_start_trains_nothing(trained, experiment, capsys):
     train(experiment, trained, Console())
     assert capsys.readouterr().out.count("done already") == len(experiment.stages)
     assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*.npz")}
+
+
+def test_a_table_takes_over_what_train_left_in_a_seeds_folder(trained, experiment, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "seed0")
+    train_table(experiment, tmp_path, 1, command="hallujax table")
+    said = capsys.readouterr().out
+    assert said.count("done already") == len(experiment.stages) and "steps of" not in said
+    assert json.loads((tmp_path / "table.json").read_text())["rows"] == tabulate(experiment, {0: trained})
 
 
 def test_other_settings_in_the_same_folder_are_refused(trained, experiment):
