@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from hallujax import huge_pages
 from hallujax.cli import claims, data, deploy, machine, serving, training, weights
 from hallujax.cli.configuration import read_flags
+from hallujax.cli.folders import reach_all
 from hallujax.errors import DataError, HallujaxError
 
 __all__ = ["entry", "main", "read_flags"]
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and not known.takes_flags:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        reach_all(known)
         return known.run(known, rest) or 0
     except HallujaxError as error:
         print(f"hallujax: {error}", file=sys.stderr)

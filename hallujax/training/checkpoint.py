@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import LatestN
 
 from hallujax import paths
@@ -126,7 +127,9 @@ class Checkpoints:
             )
         try:
             device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-            metadata = self._best.item_metadata(step)["networks"]
+            # Not asked of the manager: in a bucket it takes what it has saved itself for unfinished, but in process 0.
+            item = epath.Path(self._directory / "best" / str(step) / "networks")
+            metadata = ocp.StandardCheckpointHandler().metadata(item)
             template = {
                 kind: {
                     network: jax.tree.map(

@@ -86,7 +86,7 @@ def test_after_one_flipped_bit_anywhere_the_one_before_is_read(store, bucket):
         step, (line,) = restored()
         assert step == 2 and "the checkpoint of step 3 is damaged" in line and "damaged/3" in line
         assert files(bucket, "latest/3") == [] and files(bucket, "damaged/3") == tried
-        assert restored() == (2, [])
+    assert restored() == (2, [])
 
 
 @pytest.mark.parametrize("lost", [NAME, "progress/metadata"])

@@ -114,6 +114,7 @@ def finish(process):
     return said
 
 
+@pytest.mark.slow
 def test_killed_while_it_saves_it_ends_like_one_left_alone(store, configured, tmp_path):
     """SIGKILL between the files of the second checkpoint; the same command goes on from the first."""
     finish(train(configured, tmp_path / "whole"))
