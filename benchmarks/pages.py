@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from recording import read
+from recording import on_huge_pages, read
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -180,6 +180,7 @@ def cores_of(row: Row) -> str:
 def setting_of(row: Row) -> str:
     parts = [row.get("system", "").replace("_", " "), f"{row['clips']} clips" if row.get("clips") else ""]
     parts += [f"{row['frame']} px" if row.get("frame") else "", row.get("dtype", ""), cores_of(row)]
+    parts += ["huge pages" if on_huge_pages(row) else ""]
     return ", ".join(filter(None, parts))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
-from recording import read
+from recording import on_huge_pages, read
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
@@ -56,7 +56,7 @@ def train_step(rows: list[Row]) -> Figure:
             [1e3 * clips / float(row["max_ms"]) for row in members],
             [1e3 * clips / float(row["min_ms"]) for row in members],
         )
-        device = first["machine"].split(", ")[-1]
+        device = first["machine"].split(", ")[-1] + (", huge pages" if on_huge_pages(first) else "")
         axis.set_title(
             f"{first['system'].replace('_', ' ')}, {clips} x {first['frame']} px\n{first['dtype']}, {device}"
         )

@@ -85,6 +85,11 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def on_huge_pages(row: dict[str, str]) -> bool:
+    """Whether a row's command asked for the allocator's huge pages."""
+    return "--huge-pages" in row["command"].split()
+
+
 def machine() -> str:
     """Processor, cores and JAX's device."""
     model = platform.processor() or platform.machine()

@@ -1,6 +1,6 @@
 """Runs the benchmarks that a machine can run, one after the other, into benchmarks/results.
 
-    python benchmarks/suite.py cpu                   # about 25 minutes on two quiet cores
+    python benchmarks/suite.py cpu                   # about half an hour on two quiet cores
     python benchmarks/suite.py gpu                   # one batch of under 10 minutes; needs jax, flax, optax and torch
     python benchmarks/suite.py gpu --out $OUT        # the CSV files go there
     python benchmarks/suite.py cpu --quick           # tiny networks, to see that all of it runs
@@ -26,7 +26,9 @@ COMPILED = "--arms hallujax flax torch torch_compile"
 
 CPU = (
     f"train_step.py {DEMO} --steps 4 --blocks 8",
+    f"train_step.py {DEMO} --steps 4 --blocks 8 --huge-pages",
     "train_step.py --steps 1 --blocks 5",
+    "train_step.py --steps 1 --blocks 5 --huge-pages",
     f"train_step.py {DEMO} --systems two_stream hallucination admd --steps 3 --blocks 6",
     "game.py --stages 2 2 2 2 --width 16 --size 56 --batch 16 --classes 15 --steps 4 --blocks 8",
     "game.py --steps 1 --blocks 5",

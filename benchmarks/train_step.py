@@ -3,6 +3,7 @@
     python benchmarks/train_step.py                       # ResNet-50, 224 pixels, 2 clips of 5 frames, RGB stream
     python benchmarks/train_step.py --systems single_stream two_stream hallucination admd
     python benchmarks/train_step.py --stages 2 2 2 2 --width 16 --size 48 --batch 16 --classes 15     # the demo's
+    python benchmarks/train_step.py --huge-pages          # with the allocator that hallujax's command line asks for
     python benchmarks/train_step.py --dtype bfloat16 --batch 64 --arms hallujax flax torch torch_compile   # on a GPU
 
 The arms take turns, forwards and backwards (ABBA), and the median over blocks is reported with its extremes; setting up
@@ -24,6 +25,8 @@ from peers_torch import TorchArm
 from recording import measure, spread, stamp, write
 from systems import SYSTEMS, Case, HallujaxArm, add_arguments, case_of, fresh_variables, random_batch
 
+from hallujax import huge_pages
+
 RESULTS = Path(__file__).parent / "results" / "train_step.csv"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch")
 ARMS = {
@@ -36,6 +39,8 @@ ARMS = {
 
 def main() -> None:
     args = parse_arguments()
+    if args.huge_pages:
+        huge_pages.restart()
     case = case_of(args)
     rows = []
     for system in args.systems:
@@ -97,6 +102,7 @@ def parse_arguments() -> argparse.Namespace:
     add_arguments(parser)
     parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--steps", type=int, default=2, help="a block and arm")
+    parser.add_argument("--huge-pages", action="store_true", help="for all arms; see hallujax.huge_pages")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     if args.quick:

@@ -50,7 +50,7 @@ def rows_of(tmp_path, script, *flags):
         ("input.py", ["--quick", "--arms", "hallujax", "grain_tfds", "authors"], {"hallujax", "grain_tfds", "authors"}),
         (
             "train_step.py",
-            ["--quick", "--systems", "single_stream", "--arms", "hallujax", "flax"],
+            ["--quick", "--huge-pages", "--systems", "single_stream", "--arms", "hallujax", "flax"],
             {"hallujax", "flax"},
         ),
         pytest.param(
@@ -244,6 +244,8 @@ def test_goals_are_judged_by_their_ratios(tmp_path):
     torch = cells["5. CPU training step against PyTorch channels-last"]
     assert torch[1:] == [setting, "≥ 1.00", "80 ms", "torch 100 ms", "1.25", "met", "`c`"]
     assert cells["5. the same against plain flax"][5:7] == ["1.50", "**not met**"]
+    row = dict(zip(columns, [*run, "hallujax", "80"], strict=True)) | {"command": "c --huge-pages"}
+    assert pages.setting_of(row) == f"{setting}, huge pages"
     assert cells["1. GPU training step against the best peer"][3] == "not measured: no GPU"
 
 
