@@ -6,6 +6,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from hallujax.errors import CheckpointError
@@ -56,6 +57,32 @@ def test_a_manifest_names_every_file_and_appears_with_the_checkpoint(saved):
     assert set(named) == {path.relative_to(folder).as_posix() for path in files(folder)} - {manifest.NAME}
     assert any("state/" in name for name in named) and any("progress/" in name for name in named)
     assert manifest.damage(folder) is None
+
+
+def test_nothing_is_written_that_nobody_reads(saved):
+    """How arrays lay on devices, and orbax's own account of them: half of the processor time of a save."""
+    names = {path.name for path in files(saved)}
+    assert not [name for name in names if "sharding" in name or "array_metadata" in name]
+
+
+def test_what_orbaxs_standard_handler_wrote_is_read(tmp_path):
+    """As all checkpoints were written once; with it come files that are no longer."""
+    state = state_of(3)
+    tree = {name: getattr(state, name) for name in ("step", "params", "batch_stats", "opt_state")}
+    items = {"latest": {"state": tree}, "best": {"networks": {n: tree[n] for n in ("params", "batch_stats")}}}
+    for kind, item in items.items():
+        with ocp.CheckpointManager(tmp_path / kind) as manager:
+            arguments = {name: ocp.args.StandardSave(value) for name, value in item.items()}
+            if kind == "latest":
+                arguments["progress"] = ocp.args.JsonSave({"position": 48})
+            manager.save(3, args=ocp.args.Composite(**arguments))
+    assert any(path.name == "_sharding" for path in files(tmp_path))
+    read, progress, noticed = restored(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, read, state)
+    assert progress == {"position": 48} and noticed == []
+    checkpoints = Checkpoints(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore_best(), items["best"]["networks"])
+    checkpoints.close()
 
 
 def test_whole_checkpoints_are_read(saved):
