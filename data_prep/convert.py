@@ -24,7 +24,7 @@ CLIPS_PER_SHARD = 32  # what a kill costs at most, for each worker
 _SHARDS_AT_LEAST = 8  # of few clips, so that the cores have something to do
 _REFUSALS_SHOWN = 20
 _UNPAIRED = 0.1  # of the frames may lack a partner and be left out; where more do, something else is wrong
-_BYTES_PER_PIXEL = {"jpeg": 0.5, "png": 3.0, "png16": 1.0}  # 0.34 and 0.72 measured in `mocap_rgbd`'s `standard`
+_BYTES_PER_PIXEL = {"jpeg": 0.5, "png": 3.0, "png16": 1.0}  # 0.34 and 0.52 measured in `mocap_rgbd`'s `standard`
 SPLITS = ("train", "validation", "test")
 
 

@@ -25,7 +25,7 @@ NumpyBatch = dict[str, np.ndarray]
 
 
 class ClipLoader:
-    """Reads the samples of a batch: frame choice, one batched read a modality, labels.
+    """Reads the samples of a batch: frame choice, the frames of each modality, labels.
 
     `labels`, one a clip of the index, are what it takes for the labels if they are not the dataset's own; see
     `data.labels`.

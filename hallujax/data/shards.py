@@ -8,7 +8,9 @@ with more threads (`data.threads`) hides it.
 
 import bisect
 import concurrent.futures
+import contextlib
 import itertools
+import resource
 import threading
 from collections.abc import Sequence
 
@@ -29,6 +31,7 @@ class Shards:
     def __init__(self, paths: Sequence[str]):
         with concurrent.futures.ThreadPoolExecutor(min(len(paths), _OPENED_AT_ONCE)) as pool:
             self._ends = list(itertools.accumulate(pool.map(count_records, paths)))
+        _allow_open(len(paths))
         self._paths = paths
         self._readers: list[ArrayRecordReader | None] = [None] * len(paths)
         self._opening = threading.Lock()
@@ -59,6 +62,16 @@ class Shards:
                 if reader is None:
                     reader = self._readers[shard] = ArrayRecordReader(self._paths[shard], **_RANDOM_ACCESS)
         return reader
+
+
+def _allow_open(files: int) -> None:
+    """So many more: a process may mostly have 1,024 files open until it asks, and a large dataset is thousands."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return
+    wanted = soft + files if hard == resource.RLIM_INFINITY else min(soft + files, hard)
+    with contextlib.suppress(ValueError, OSError):  # then reading says which file was one too many
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def count_records(path: str) -> int:

@@ -1,6 +1,9 @@
 """Records by number: against what was written, over several files, from several threads, out of a damaged file."""
 
 import concurrent.futures
+import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -52,3 +55,21 @@ def test_a_changed_record_is_an_error_and_its_neighbours_are_not(files):
     with pytest.raises(RuntimeError):
         shards[20]
     assert [shards[19], shards[21]] == [records[19], records[21]]
+
+
+def test_more_files_than_a_process_may_open(tmp_path):
+    """In a process of its own, which may at first have 50 files open."""
+    paths = [str(tmp_path / f"{number}") for number in range(80)]
+    for number, path in enumerate(paths):
+        writer = ArrayRecordWriter(path, "group_size:1,uncompressed")
+        writer.write(b"%d" % number)
+        writer.close()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    script = f"""
+import resource
+from hallujax.data.shards import Shards
+resource.setrlimit(resource.RLIMIT_NOFILE, (50, {hard}))
+shards = Shards({paths})
+assert [int(shards[number]) for number in range(80)] == list(range(80))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
