@@ -15,6 +15,7 @@ CONFIG = """import small_config
 
 def get_config(folder):
     config = small_config.get_config(folder)
+    config.training.model.stage_sizes = (1,)
     for name in list(config.stages):
         if name not in ("depth", "control"):
             del config.stages[name]

@@ -37,7 +37,8 @@ def copy(tiny, tmp_path):
 @pytest.fixture
 def one(experiment, copy):
     """A stage of six steps, two epochs of twelve clips, checkpointed after each; on a dataset of its own."""
-    rgb = dataclasses.replace(experiment.stages["rgb"], epochs=2.0, evaluations=1)
+    rgb = experiment.stages["rgb"]
+    rgb = dataclasses.replace(rgb, model=rgb.model | {"stage_sizes": (1,)}, epochs=2.0, evaluations=1)
     data = dataclasses.replace(experiment.data, directory=str(copy.parent))
     return dataclasses.replace(experiment, data=data, stages={"rgb": rgb}, systems=(), checkpoint_every=1)
 

@@ -36,12 +36,14 @@ def without_test_clips(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(without_test_clips):
-    return f"--config={pathlib.Path(__file__).parents[1]}/small_config.py:{without_test_clips.parent}"
+    """Flags: every trial compiles its own programs, so the networks are the smallest."""
+    file = pathlib.Path(__file__).parents[1] / "small_config.py"
+    return f"--config={file}:{without_test_clips.parent}", "--config.training.model.stage_sizes=(1,)"
 
 
 @pytest.fixture(scope="module")
 def read(config):
-    return lambda flags: read_flags([config, *flags])
+    return lambda flags: read_flags([*config, *flags])
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_more_values_keep_the_trials_that_are_done_and_a_workdir_lends_its_stage
     assert {row[RATE]: row["validation_accuracy"] for row in rows if row[RATE] in kept} == kept
     lender = next(path.parent.parent for path in finished if path.parent.name == "depth")
     arguments = [f"--workdir={tmp_path}", f"--vary={RATE}=5e-3", f"--start-from={lender}"]
-    assert main(["tune", config, *arguments]) == 0
+    assert main(["tune", *config, *arguments]) == 0
     assert f"best on validation clips: --{RATE}=5e-3" in capsys.readouterr().out
     (depth,) = tmp_path.glob("trial-*/depth")
     assert depth.is_symlink() and depth.resolve() == (lender / "depth").resolve()
