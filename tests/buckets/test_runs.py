@@ -22,6 +22,7 @@ from hallujax.tables import evaluate_again, train_table
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.metrics_log import CLOCK, read_metrics
 from hallujax.training.summary import read_summary
+from hallujax.tuning import _take_over
 
 STAGES = ("depth", "rgb")
 TIMES = ("seconds", "input_waited", "metrics_sha256")
@@ -88,6 +89,17 @@ def test_everything_reads_it(store, table, trained, tiny, tmp_path, capsys):
     assert main(["export", str(trained), "--system=RGB", f"--out={tmp_path / 'other'}"]) == 0
     first, second = (tmp_path / name / "model.safetensors" for name in ("export", "other"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_stage_that_a_trial_takes_over_is_copied(store, trained, experiment, tmp_path):
+    """To a bucket and from it: a bucket has no links."""
+    only = dataclasses.replace(experiment, stages={"depth": experiment.stages["depth"]}, systems=())
+    there = paths.as_path("gs://bucket/trial")
+    _take_over(only, there, [trained])
+    _take_over(only, tmp_path / "trial", [there])
+    for place in (there, tmp_path / "trial"):
+        assert_same(place, trained, ["depth"])
+    assert not (tmp_path / "trial" / "depth").is_symlink()
 
 
 @pytest.fixture
