@@ -118,7 +118,8 @@ def test_starts_and_checkpoints_are_timed(tmp_path):
 def test_what_a_gpu_machine_runs_imports_without_readers_of_data():
     """jax, flax, optax and torch are all that such a machine may have."""
     scripts = sorted({line.split()[0] for line in suite.GPU})
-    blocked = ("grain", "tensorflow_datasets", "ml_collections", "array_record", "tensorboardX", "matplotlib", "onnx")
+    data = ("grain", "tensorflow_datasets", "ml_collections", "array_record", "simplejpeg")
+    blocked = (*data, "tensorboardX", "matplotlib", "onnx")
     code = f"""
 import runpy, sys
 class Blocked:

@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from hallujax.data.plain_png import decode_depth
@@ -26,6 +25,8 @@ def decode_picture(encoded: bytes, out: np.ndarray) -> None:
 
 def _decode_jpeg(encoded: bytes, out: np.ndarray) -> bool:
     """Whether it was a flawless colour JPEG of the right size."""
+    import simplejpeg  # benchmarks of a GPU do without it
+
     if not encoded.startswith(b"\xff\xd8"):
         return False
     try:

@@ -13,11 +13,8 @@ import itertools
 import resource
 import threading
 from collections.abc import Sequence
+from typing import Any
 
-from array_record.python.array_record_module import ArrayRecordReader
-
-# Nothing is read ahead: the records of a clip that are wanted do not lie side by side.
-_RANDOM_ACCESS = {"options": "readahead_buffer_size:0,max_parallelism:0", "file_reader_buffer_size": 1 << 15}
 _OPENED_AT_ONCE = 64
 
 
@@ -29,11 +26,11 @@ class Shards:
     """
 
     def __init__(self, paths: Sequence[str]):
+        _allow_open(len(paths))
         with concurrent.futures.ThreadPoolExecutor(min(len(paths), _OPENED_AT_ONCE)) as pool:
             self._ends = list(itertools.accumulate(pool.map(count_records, paths)))
-        _allow_open(len(paths))
         self._paths = paths
-        self._readers: list[ArrayRecordReader | None] = [None] * len(paths)
+        self._readers: list[Any] = [None] * len(paths)
         self._opening = threading.Lock()
 
     def __len__(self) -> int:
@@ -53,14 +50,14 @@ class Shards:
         (record,) = self._reader(shard).read(place, place + 1)
         return record
 
-    def _reader(self, shard: int) -> ArrayRecordReader:
+    def _reader(self, shard: int) -> Any:
         """Files are opened when something is read of them, and stay open."""
         reader = self._readers[shard]
         if reader is None:
             with self._opening:
                 reader = self._readers[shard]
                 if reader is None:
-                    reader = self._readers[shard] = ArrayRecordReader(self._paths[shard], **_RANDOM_ACCESS)
+                    reader = self._readers[shard] = _open(self._paths[shard])
         return reader
 
 
@@ -80,7 +77,15 @@ def count_records(path: str) -> int:
     Raises:
         RuntimeError, ValueError: of array_record, for other damage.
     """
-    reader = ArrayRecordReader(path, **_RANDOM_ACCESS)
+    reader = _open(path)
     records = reader.num_records()
     reader.close()
     return records
+
+
+def _open(path: str) -> Any:
+    from array_record.python.array_record_module import ArrayRecordReader  # benchmarks of a GPU do without it
+
+    # Nothing is read ahead: the records of a clip that are wanted do not lie side by side.
+    options = "readahead_buffer_size:0,max_parallelism:0"
+    return ArrayRecordReader(path, options=options, file_reader_buffer_size=1 << 15)
