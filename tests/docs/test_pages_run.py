@@ -10,16 +10,6 @@ import pytest
 from page import ROOT, patch, script
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Where all pages keep their programs: most are the same."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-    }
-
-
 @pytest.fixture
 def checkout(tmp_path):
     """A copy of the sources in which pages may write and patch."""
@@ -28,27 +18,27 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def run(page, folder, variables):
+def run(page, folder):
     """Runs a page in `folder`; what it printed is shown if it fails."""
     path = folder / "page.sh"
     path.write_text(script(ROOT / "docs" / page))
     bin_folder = pathlib.Path(sys.executable).parent  # where the console script `hallujax` is
-    environment = {**os.environ, **variables, "PYTHONPATH": str(folder), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", path], cwd=folder, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, f"{page}:\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
     return done.stdout
 
 
-def test_the_tutorial(checkout, compiled):
-    said = run("tutorial.md", checkout, compiled)
+def test_the_tutorial(checkout):
+    said = run("tutorial.md", checkout)
     assert (checkout / "data/mocap_rgbd/contact_sheet.png").exists()
     assert (checkout / "runs/tutorial/report.html").exists()
     assert '"system": "ADMD two-stream"' in said
 
 
 @pytest.mark.parametrize("page", ["method", "modality", "dataset"])
-def test_the_worked_examples(page, checkout, compiled):
-    run(f"extend/{page}.md", checkout, compiled)
+def test_the_worked_examples(page, checkout):
+    run(f"extend/{page}.md", checkout)
 
 
 def test_a_patch_fits_in_one_place_or_is_an_error():

@@ -223,7 +223,8 @@ def test_the_clips_of_a_batch_are_those_that_were_read(tiny):
 @pytest.fixture
 def one(experiment):
     """A stage of twelve steps, checkpointed every three."""
-    rgb = dataclasses.replace(experiment.stages["rgb"], epochs=4.0, evaluations=3)
+    rgb = experiment.stages["rgb"]
+    rgb = dataclasses.replace(rgb, model=rgb.model | {"stage_sizes": (1,)}, epochs=4.0, evaluations=3)
     return dataclasses.replace(experiment, stages={"rgb": rgb}, systems=(), checkpoint_every=3)
 
 
@@ -338,8 +339,9 @@ def test_an_absurd_learning_rate_never_reaches_the_parameters(one, tmp_path):
 
 
 def test_validation_that_is_not_finite_names_clips_and_keeps_the_best(one, tmp_path):
-    """At 1e15 the parameters are finite and the logits are not."""
+    """At 1e15 the parameters are finite and the logits, of two blocks, are not."""
     rgb = one.stages["rgb"]
+    rgb = dataclasses.replace(rgb, model=rgb.model | {"stage_sizes": (1, 2)})
     broken = dataclasses.replace(
         rgb, optimizer=dataclasses.replace(rgb.optimizer, learning_rate=1e15, warmup=0.0), skipped_steps=100
     )
