@@ -41,7 +41,7 @@ def batch(seed):
 
 def run(devices):
     mesh = make_mesh(devices=devices)
-    method = methods.build("admd", VideoResNet(num_classes=4, stage_sizes=(1, 2), width=4, bottleneck=8), {})
+    method = methods.build("admd", VideoResNet(num_classes=4, stage_sizes=(1, 1), width=4, bottleneck=8), {})
     shapes = jax.eval_shape(lambda b: encode(b, OPTIONS), batch(0))
     params, batch_stats = initialize(method.networks, method.forward, shapes, jax.random.key(1))
     # Plain descent: Adam's first steps are +-1 and would turn a rounding error of a tiny gradient into a whole step.

@@ -31,7 +31,7 @@ def one_stage(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "depth.py"
     path.write_text(
         "import small_config\n\n\ndef get_config(folder):\n"
-        "    config = small_config.get_config(folder)\n"
+        "    config = small_config.get_config(folder)\n    config.training.model.stage_sizes = (1,)\n"
         "    for name in list(config.stages):\n"
         "        if name != 'depth':\n            del config.stages[name]\n"
         "    for name in list(config.systems):\n        del config.systems[name]\n    return config\n"

@@ -228,23 +228,13 @@ def wait_for(condition, process, seconds=120):
 
 def test_killed_and_interrupted_runs_end_bit_for_bit_like_an_uninterrupted_one(tiny, tmp_path):
     """SIGKILL in the first stage, SIGTERM later, then to the end; against one run that was left alone."""
-    flags = ["--config.training.epochs=8.0", "--config.training.evaluations=5"]
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
     run = {"cwd": ROOT, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    config = tmp_path / "two" / "config.py"
-    config.parent.mkdir()
-    config.write_text(
-        "import small_config\n\n\ndef get_config(folder):\n"
-        "    config = small_config.get_config(folder)\n"
-        "    for name in list(config.stages):\n"
-        "        if name not in ('depth', 'admd'):\n            del config.stages[name]\n"
-        "    for name in list(config.systems):\n        del config.systems[name]\n    return config\n"
-    )
-    environment["PYTHONPATH"] = str(ROOT / "tests")
+    config = ROOT / "tests" / "faults" / "two_stages_config.py"
 
     def start(workdir):
         program = [sys.executable, "-m", "hallujax.cli", "train", f"--config={config}:{tiny.parent}"]
-        return subprocess.Popen([*program, f"--workdir={workdir}", "--config.checkpoint_every=3", *flags], **run)
+        return subprocess.Popen([*program, f"--workdir={workdir}"], **run)
 
     straight = start(tmp_path / "straight")
     assert straight.wait(300) == 0, straight.stderr.read()

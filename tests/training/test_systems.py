@@ -24,7 +24,6 @@ from hallujax.training.stages import train
 @pytest.fixture(scope="module")
 def experiment(tiny):
     config = shrunk(systems.get_config(), str(tiny.parent))
-    config.training.epochs = 0.3
     config.training.evaluations = 1
     return read_config(config)
 
