@@ -19,12 +19,9 @@ FIGURES = "HALLUJAX_RELIABILITY"  # where the figures go; `reports/reliability.j
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    """Of the victims: a start costs the imports, compiled programs are kept."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("xla")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+def environment():
+    """Of the victims: a start costs the imports, compiled programs are kept, all of them."""
+    return {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
 @pytest.fixture(scope="session")
