@@ -152,6 +152,15 @@ def test_after_a_step_exactly_the_owned_networks_have_changed(method, networks):
     assert int(after.step) == 1
 
 
+def test_a_step_can_be_compiled_and_gives_back_what_it_takes(method, networks):
+    """Traced without a value in it: structure, shapes and types stay, so that no later step is compiled anew."""
+    state, optimizers = start(method, networks)
+    after, _ = jax.eval_shape(lambda state: take_step(method, state, optimizers, random_batch()), state)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    for new, old in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
+        assert (new.shape, new.dtype, new.weak_type) == (old.shape, old.dtype, getattr(old, "weak_type", False))
+
+
 def test_privileged_data_cannot_leak_into_prediction(method, networks):
     """Predictions from the test modalities alone equal those from a batch whose other modalities are garbage."""
     batch = random_batch()
