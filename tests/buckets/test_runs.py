@@ -25,7 +25,7 @@ from hallujax.training.summary import read_summary
 from hallujax.tuning import _take_over
 
 STAGES = ("depth", "rgb")
-TIMES = ("seconds", "input_waited", "metrics_sha256")
+TIMES = ("seconds", "input_waited", "peak_memory_mib", "metrics_sha256")
 
 
 def networks(stage):
