@@ -306,7 +306,7 @@ def test_features_before_the_bottleneck_are_the_mean_of_the_last_maps():
 
 def test_the_discriminators_accuracy_is_logged():
     method = methods.build("admd", STREAM, {})
-    state, optimizers = start(method)
+    state, optimizers = start(method, fresh(method))
     _, metrics = take_step(method, state, optimizers, random_batch())
     batch = encode(random_batch(), OPTIONS)
     outputs = method.forward(Networks(method.networks, state.params, state.batch_stats), batch)
