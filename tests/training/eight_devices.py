@@ -7,6 +7,7 @@ Run by test_scale.py in a process of its own. Groups of ghost batch norm are the
 
 import functools
 import os
+import pathlib
 import re
 import sys
 import tempfile
@@ -158,7 +159,7 @@ def check_checkpoint(name):
     }
     for there, here in ((1, 2), (2, 1)):
         with tempfile.TemporaryDirectory() as folder:
-            checkpoints = Checkpoints(folder)
+            checkpoints = Checkpoints(pathlib.Path(folder))
             checkpoints.save(1, placements[there], {"position": 16})
             checkpoints.wait()
             blank = jax.tree.map(jnp.zeros_like, placements[here])
