@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 import signal
+import sys
+import textwrap
 from collections.abc import Mapping
 
 from hallujax import paths
@@ -21,6 +23,8 @@ from hallujax.training.stages import finished, train, work_left
 from hallujax.training.start import build_method
 from hallujax.training.stop import Stopped
 from hallujax.training.summary import read_summary
+
+_WIDTH_OF_A_FILE = 200  # characters
 
 
 def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, command: str) -> None:
@@ -84,17 +88,23 @@ def _seconds(workdirs: dict[int, pathlib.Path]) -> float:
 
 
 def print_table(rows: list[dict]) -> None:
-    """The table on the terminal."""
+    """The table on the terminal, without the last columns if it is too narrow for them; the whole of it in a file."""
     from rich.console import Console as RichConsole
     from rich.table import Table
 
     header, *lines = cells(rows)
-    table = Table(*header[:2])
-    for title in header[2:]:
-        table.add_column(title, justify="right")
-    for line in lines:
-        table.add_row(*line)
-    RichConsole().print(table)
+    console = RichConsole(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+    for shown in range(len(header), 2, -1):
+        table = Table()
+        for i, title in enumerate(header[:shown]):
+            table.add_column("\n".join(textwrap.wrap(title, 14)), justify="left" if i < 2 else "right", no_wrap=i > 0)
+        for line in lines:
+            table.add_row(*line[:shown])
+        if console.measure(table, options=console.options.update(max_width=_WIDTH_OF_A_FILE)).maximum <= console.width:
+            break
+    console.print(table)
+    if shown < len(header):
+        console.print(f"left out, the terminal is too narrow: {', '.join(header[shown:])}")
 
 
 def evaluate_again(workdir: pathlib.Path, split_name: str, data: pathlib.Path | None) -> None:

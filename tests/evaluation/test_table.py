@@ -123,9 +123,13 @@ def test_the_published_column_is_the_datasets_own(workdir, where, column, percen
     experiment = read_config(baselines.get_config(where))
     rows = tabulate(experiment, {0: workdir})
     header, _, depth, *_ = as_markdown(rows).splitlines()
-    monkeypatch.setenv("COLUMNS", "250")
     print_table(rows)
     assert "+20.0 (+14.5 to +25.5)" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(rows)
+    said = capsys.readouterr().out
+    assert "accuracy %" in said and "+20.0" not in said and "too narrow: to the RGB ensemble" in " ".join(said.split())
     if column is None:
         assert header.endswith("clip-passes |") and depth.endswith("| 100 |")
         assert as_csv(rows).splitlines()[0].endswith("clip_passes")
