@@ -109,9 +109,10 @@ def measure_seeds(seeds: int, case: Case, args: argparse.Namespace) -> list[dict
         arms[name] = kind(args.system, case, seeds, devices)
         losses[name] = [arms[name].run(1), arms[name].run(1)]
         print(f"{seeds} seeds, {name}: compiled, first losses {np.round(losses[name][0], 5).tolist()}", flush=True)
-    tolerance = 2e-4 if case.dtype == "float32" else 3e-2
+    # Adam's first step goes by the sign of a gradient, so the second loss differs by more.
+    tolerances = (1e-4, 2e-3) if case.dtype == "float32" else (3e-2, 1e-1)
     for name, found in losses.items():
-        if not np.allclose(found, losses["sequence"], rtol=tolerance):
+        if not all(map(np.allclose, found, losses["sequence"], tolerances)):
             sys.exit(f"{name} disagrees with sequence: {losses}; nothing was timed")
     times = measure(arms, args.blocks, args.steps)
     rows = []
