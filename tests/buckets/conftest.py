@@ -1,10 +1,7 @@
 """A bucket for the tests of this folder: a server of this process, which real clients speak to over HTTP."""
 
-import gc
-
 import pytest
 from object_store import serving
-from tensorboardX.record_writer import GCSRecordWriter
 
 
 @pytest.fixture(scope="session")
@@ -12,9 +9,6 @@ def server():
     """One for all: orbax and TensorStore keep the address that they were given first."""
     with serving() as store:
         yield store
-        for writer in gc.get_objects():  # tensorboardX uploads once more at exit, and nobody would listen for minutes
-            if type(writer) is GCSRecordWriter:
-                writer.flush = lambda: None
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 from hallujax import paths
 from hallujax.cli import main
 from hallujax.errors import DataError, UsageError
+from hallujax.training.tensorboard import summary_writer
 
 ROOT = pathlib.Path(__file__).parents[2]
 # An installation without the extra: a finder that sees everything else.
@@ -73,3 +74,16 @@ def test_no_run_in_a_bucket(store, capsys):
     assert "no run folder at gs://bucket/nothing" in capsys.readouterr().err
     assert main(["evaluate", "--workdir=gs://bucket/nothing"]) == 2
     assert "gs://bucket/nothing is no workdir" in capsys.readouterr().err
+
+
+def test_curves_wait_for_a_bucket_that_does_not_answer(store):
+    """More of them than tensorboardX's queue holds: the training goes on, and what could not be put there is put later."""
+    board = summary_writer(paths.as_path("gs://later/run"), purge_step=0)
+    for step in range(30):
+        board.add_scalar("loss", 1.0, step)
+    board.flush()
+    store.buckets["later"] = {}
+    board.add_scalar("loss", 2.0, 30)
+    board.close()
+    (events,) = store.buckets["later"].values()
+    assert events.content.count(b"loss") == 31
