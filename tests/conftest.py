@@ -14,7 +14,9 @@ PROGRAMS = "" if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", PROGRAMS)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from small_config import get_config  # noqa: E402
 
 from data_prep.mocap_rgbd import prepare  # noqa: E402
@@ -28,10 +30,37 @@ def pytest_unconfigure():
         shutil.rmtree(PROGRAMS, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items):
+    """Folders of long tests first: at the end, one would keep a worker busy while the others have nothing left."""
+    items.sort(key=lambda item: item.path.parent.name not in ("docs", "faults", "training", "deploy"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_a_file_are_forgotten():
+    yield
+    jax.clear_caches()  # hundreds of compiled programs are gigabytes
+
+
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
+def once(tmp_path_factory, worker_id):
+    """`once(name, make)`: the folder that `make(folder)` has filled, for all the workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+
+    def once(name, make):
+        folder = (base if worker_id == "master" else base.parent) / name
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.with_suffix(".made").exists():
+                make(folder)
+                folder.with_suffix(".made").touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def tiny(once):
     """A prepared dataset of 48 clips of 5 frames of 32x32; read-only, copy it before damaging it."""
-    return prepare(tmp_path_factory.mktemp("mocap"), preset="tiny", workers=2, progress=False)
+    return once("mocap", lambda folder: prepare(folder, preset="tiny", workers=2, progress=False)) / "mocap_rgbd"
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +70,6 @@ def experiment(tiny):
 
 
 @pytest.fixture(scope="session")
-def trained(experiment, tmp_path_factory):
+def trained(experiment, once):
     """A workdir with every stage of the table trained; copy it before changing it."""
-    workdir = tmp_path_factory.mktemp("trained") / "seed0"
-    train(experiment, workdir, Console())
-    return workdir
+    return once("trained", lambda folder: train(experiment, folder / "seed0", Console())) / "seed0"

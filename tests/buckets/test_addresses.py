@@ -77,7 +77,7 @@ def test_no_run_in_a_bucket(store, capsys):
 
 
 def test_curves_wait_for_a_bucket_that_does_not_answer(store):
-    """More of them than tensorboardX's queue holds: the training goes on, and what could not be put there is put later."""
+    """More of them than tensorboardX's queue holds: the training goes on, and they are put there when it answers."""
     board = summary_writer(paths.as_path("gs://later/run"), purge_step=0)
     for step in range(30):
         board.add_scalar("loss", 1.0, step)

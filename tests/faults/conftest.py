@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 from victims import ROOT, Victim, left_by, train_command
 
 # Writers of raw files, and of weights.
@@ -41,11 +42,10 @@ def figures(request):
     def write(target: str, **numbers) -> None:
         path = pathlib.Path(os.environ.get(FIGURES) or ROOT / "reports" / "reliability.json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = json.loads(path.read_text()) if path.exists() else {}
         plain = {
             key: dict(value) if isinstance(value, collections.Counter) else value for key, value in numbers.items()
         }
-        found[request.node.name] = {
+        figure = {
             "target": target,
             **plain,
             "command": f"pytest {'-m slow ' if request.node.get_closest_marker('slow') else ''}"
@@ -54,6 +54,8 @@ def figures(request):
             "seconds": round(time.monotonic() - started),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         }
-        path.write_text(json.dumps(found, indent=1) + "\n")
+        with FileLock(path.with_suffix(".lock")):
+            found = json.loads(path.read_text()) if path.exists() else {}
+            path.write_text(json.dumps(found | {request.node.name: figure}, indent=1) + "\n")
 
     return write

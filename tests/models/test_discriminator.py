@@ -105,7 +105,7 @@ def test_object_network(features):
     assert sum(v.size for v in jax.tree.leaves(p)) == sum((i + 1) * o for i, o in widths)
 
 
-@pytest.mark.parametrize("task", ["action", "object"])
+@pytest.mark.parametrize("task", ["action", pytest.param("object", marks=pytest.mark.slow)])
 def test_spectral_norm_leaves_no_layer_stretching_anything(features, task):
     net = Discriminator(K, task=task, spectral_norm=True)
     variables = net.init(jax.random.key(0), features)
