@@ -23,8 +23,8 @@ import numpy as np
 from PIL import Image
 
 from hallujax import sealed
+from hallujax.data.fingerprint import fingerprint
 from hallujax.data.plain_png import encode_depth
-from hallujax.data.records import fingerprint
 from hallujax.errors import DataError
 
 SPLIT = "frames"

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hallujax import paths, sealed
-from hallujax.data.records import PREPARE, fingerprint
+from hallujax.data.fingerprint import PREPARE, fingerprint
 from hallujax.errors import DataError
 
 _AT_ONCE = 8  # files: a bucket answers many questions as quickly as one

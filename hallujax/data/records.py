@@ -15,11 +15,11 @@ import numpy as np
 
 from hallujax import paths, sealed
 from hallujax.data.examples import Example
+from hallujax.data.fingerprint import PREPARE, fingerprint
+from hallujax.data.local_copy import local_copy
 from hallujax.data.pictures import decode_picture
 from hallujax.data.shards import Shards, count_records
 from hallujax.errors import DamagedRecordError, DataError
-
-PREPARE = "run `hallujax prepare` to build it"
 
 
 class PreparedDataset:
@@ -62,8 +62,6 @@ class PreparedDataset:
         """
         directory = paths.as_path(directory)
         if paths.in_bucket(directory):
-            from hallujax.data.local_copy import local_copy  # which reads this module's description
-
             directory = local_copy(directory)
         try:
             info = json.loads((directory / "dataset.json").read_text())
@@ -258,17 +256,6 @@ def _check_fingerprint(directory: pathlib.Path, info: dict, stamps: dict[pathlib
     """That the index is the one that was written: a flipped bit may make a valid label of another."""
     if fingerprint(info, stamps[directory / "clips.npy"].sha256) != info["fingerprint"]:
         raise DataError(f"{directory}: clips.npy is not the index that dataset.json was written with; {PREPARE} again")
-
-
-def fingerprint(info: dict, index: str) -> str:
-    """SHA-256 over shards, index (its SHA-256 is `index`) and classes, in hexadecimal."""
-    digest = hashlib.sha256()
-    for entry in info["modalities"].values():
-        for shard in entry["shards"]:
-            digest.update(shard["sha256"].encode())
-    digest.update(index.encode())
-    digest.update(json.dumps(list(info["classes"])).encode())
-    return digest.hexdigest()
 
 
 def _open_shards(directory: pathlib.Path, modality: str, entry: dict) -> Shards:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from hallujax import paths
+from hallujax.data.fingerprint import fingerprint
 from hallujax.data.local_copy import copies
-from hallujax.data.records import PreparedDataset, fingerprint
+from hallujax.data.records import PreparedDataset
 from hallujax.errors import DataError
 
 ROOT = pathlib.Path(__file__).parents[2]
