@@ -17,6 +17,7 @@ from hallujax.evaluation.finished import open_dataset, read_experiment, restore
 from hallujax.evaluation.table import cells, system_predictions, tabulate, write_table
 from hallujax.experiment import Experiment
 from hallujax.training import processes
+from hallujax.training.earlier import with_earlier
 from hallujax.training.processes import is_first
 from hallujax.training.sharding import make_mesh
 from hallujax.training.stages import finished, train, work_left
@@ -29,6 +30,8 @@ _WIDTH_OF_A_FILE = 200  # characters
 
 def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, command: str) -> None:
     """Trains an experiment for seeds 0 to `seeds - 1` in `out/seedN`, and writes the table after every stage.
+
+    The table has the systems of other configurations that were trained in `out` before, too.
 
     Finished stages are kept and half-finished ones continued, so a killed table goes on with the same command. A stage
     whose numbers are not finite costs the rows that rest on it this seed, and no other row.
@@ -54,7 +57,7 @@ def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, comman
     failures: dict[int, dict[str, str]] = {seed: {} for seed in workdirs}
 
     def tabulated() -> list[dict]:
-        rows = tabulate(experiment, workdirs, failures)
+        rows = tabulate(with_earlier(experiment, workdirs.values()), workdirs, failures)
         write_table(out, rows, facts | {"seconds": _seconds(workdirs)})
         return rows
 

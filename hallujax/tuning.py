@@ -21,8 +21,8 @@ from hallujax.data.records import PreparedDataset
 from hallujax.errors import NotFiniteError, UsageError
 from hallujax.evaluation.evaluate import Predictions, predictions_path
 from hallujax.experiment import Experiment
-from hallujax.training.stages import is_done, train, work_left
-from hallujax.training.summary import read_summary
+from hallujax.training.stages import train, work_left
+from hallujax.training.summary import is_done, read_summary
 
 Settings = dict[str, str]  # {configuration key: value}, as on the command line
 

@@ -95,8 +95,10 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
     if is_first():
         from hallujax.evaluation.table import tabulate
         from hallujax.tables import print_table
+        from hallujax.training.earlier import with_earlier
 
-        print_table(tabulate(config, {config.seed: options.workdir}))
+        whole = with_earlier(config, [options.workdir])
+        print_table(tabulate(whole, {config.seed: options.workdir}))
 
 
 def _table(options: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -8,8 +8,7 @@ from hallujax.data.records import PreparedDataset
 from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.experiment import Experiment, from_json
 from hallujax.training.checkpoint import Checkpoints
-from hallujax.training.stages import is_done
-from hallujax.training.summary import read_summary
+from hallujax.training.summary import is_done, read_summary
 
 
 def seed_folders(folder: pathlib.Path) -> dict[int, pathlib.Path]:

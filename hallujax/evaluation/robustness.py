@@ -31,8 +31,9 @@ from hallujax.evaluation.robustness_systems import FUSE, Systems, choose_systems
 from hallujax.experiment import Experiment
 from hallujax.methods import Method
 from hallujax.training.sharding import make_mesh
-from hallujax.training.stages import describe_run, is_done
+from hallujax.training.stages import describe_run
 from hallujax.training.start import build_method
+from hallujax.training.summary import is_done
 
 DISCRIMINATOR, SOFTMAX = "Switch: discriminator", "Switch: depth's softmax"
 POLICIES = (DISCRIMINATOR, SOFTMAX, FUSE)

@@ -25,9 +25,11 @@ from hallujax.errors import CheckpointError, NotFiniteError, UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage, System
 from hallujax.methods import Method
 from hallujax.training import processes
+from hallujax.training.earlier import with_earlier
 from hallujax.training.input import Splits, training_rows
 from hallujax.training.loop import train_stage
 from hallujax.training.start import build_method, imagenet_weights
+from hallujax.training.summary import is_done
 
 SECONDS_OF_FILE_SYSTEMS = 60.0  # that a network's may take to show one host what another wrote
 PACKAGES = (
@@ -41,11 +43,6 @@ PACKAGES = (
     "tensorflow-datasets",
     "numpy",
 )
-
-
-def is_done(directory: pathlib.Path) -> bool:
-    """Whether a stage's folder holds a finished stage: `stage.json` is written last."""
-    return (directory / "stage.json").exists()
 
 
 def finished(experiment: Experiment, workdir: pathlib.Path) -> set[str]:
@@ -112,7 +109,8 @@ def train(
     if processes.is_first():
         for stage in stages:
             _claim(experiment, stage, dataset, workdir)
-        sealed.write(run, describe_run(experiment, dataset) | {"starts": _starts(run)})
+        described = describe_run(with_earlier(experiment, [workdir]), dataset)
+        sealed.write(run, described | {"starts": _starts(run)})
     processes.wait("the workdir is claimed")
     _check_shared(run)
     processes.wait("the workdir is shared")  # the next step is a sum, at which gloo waits 30 s for the others

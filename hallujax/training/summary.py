@@ -10,6 +10,11 @@ from hallujax.errors import CheckpointError
 FILE = "stage.json"
 
 
+def is_done(directory: pathlib.Path) -> bool:
+    """Whether a stage's folder holds a finished stage."""
+    return (directory / FILE).exists()
+
+
 def write_summary(folder: pathlib.Path, values: Mapping[str, Any]) -> None:
     """Writes it, whole or not at all."""
     sealed.write(folder / FILE, values)
