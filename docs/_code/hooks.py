@@ -14,6 +14,7 @@ _TEMPLATES.globals |= {
     "accuracies": results.accuracies,
     "benchmark": results.benchmark,
     "figure": results.figure,
+    "regrets": results.regrets,
     "other_results": results.others,
     "source": python_source.source,
     "file": python_source.file,

@@ -1,6 +1,7 @@
 """Tables of benchmarks/results as Markdown, read from the CSV files when the site is built."""
 
 import csv
+import json
 import pathlib
 import statistics
 from collections.abc import Sequence
@@ -50,6 +51,18 @@ def benchmark(name: str, columns: str) -> str:
     return "\n\n".join(
         f"`{command}`, {machine}, {date}:\n\n{_table(chosen, rows)}" for (command, machine, date), rows in runs.items()
     )
+
+
+def regrets(name: str) -> str:
+    """What `hallujax robustness` says in the JSON file of each way to predict, a column a kind of noise."""
+    found = json.loads((RESULTS / name).read_text(encoding="utf-8"))["regret"]
+    noises = list(dict.fromkeys(line["noise"] for line in found))
+    cells = {
+        (line["system"], line["noise"]): f"{line['points'] + 0.0:.1f} ({line['low']:.1f} to {line['high']:.1f})"
+        for line in found
+    }
+    systems = sorted({line["system"] for line in found}, key=lambda system: float(cells[system, "all"].split()[0]))
+    return _table(["", *noises], [[system, *(cells[system, noise] for noise in noises)] for system in systems])
 
 
 def figure(name: str, said: str) -> str:
