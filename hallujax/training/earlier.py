@@ -11,7 +11,7 @@ from hallujax.training.summary import is_done
 
 
 def with_earlier(experiment: Experiment, workdirs: Iterable[pathlib.Path]) -> Experiment:
-    """An experiment, before whose stages and systems stand those that `run.json` of its workdirs tells of.
+    """An experiment, with the stages and systems that `run.json` of its workdirs tells of, these first.
 
     Of the earlier ones, a stage counts if it is finished and everything it was made from is what the experiment would
     make it from; a system, if its stages do, and the experiment has none of that name.
@@ -35,6 +35,6 @@ def _with_earlier(experiment: Experiment, workdir: pathlib.Path) -> Experiment:
         )
 
     stages = {name: stage for name, stage in here.stages.items() if stays(name)}
-    declared = {system.name for system in experiment.systems}
-    systems = [each for each in earlier.systems if each.name not in declared and set(each.stages) <= stages.keys()]
-    return dataclasses.replace(experiment, stages=stages, systems=[*systems, *experiment.systems])
+    systems = {system.name: system for system in earlier.systems if set(system.stages) <= stages.keys()}
+    systems |= {system.name: system for system in experiment.systems}
+    return dataclasses.replace(experiment, stages=stages, systems=list(systems.values()))
