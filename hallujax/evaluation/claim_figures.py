@@ -1,5 +1,6 @@
 """The figures of comparisons: differences with their intervals, and accuracies over settings."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from hallujax.evaluation.comparison import Difference
 from hallujax.evaluation.figures import CYCLE, DASHES, GREY, INK, ORANGE, canvas
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
+_TITLE_WIDTH = 28  # characters that a panel has room for
 
 
 def forest(
@@ -35,7 +37,7 @@ def forest(
                 if (at := panel.get("marks", {}).get(label)) is not None:
                     axes.plot(at, y, marker="d", markersize=5, markerfacecolor="none", color=ORANGE)
             axes.axvline(0, color=INK, linewidth=0.8)
-            axes.set_title(panel["title"], fontsize=9, loc="left")
+            axes.set_title(textwrap.fill(panel["title"], _TITLE_WIDTH), fontsize=9, loc="left")
             axes.set_xlabel(xlabel)
             axes.set_ylim(len(labels) - 0.5, -0.5)
             axes.set_yticks(range(len(labels)), labels, fontsize=8)
