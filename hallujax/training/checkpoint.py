@@ -1,10 +1,11 @@
 """Checkpoints of a stage: `latest` to continue from, `best` to use.
 
-`latest` holds the state and, in the same step folder, the progress: plateau and best-score counters, the data position
-(samples consumed), the length of the metrics log. `best` holds the parameters and statistics with the best validation
-score. Both are orbax checkpoints, written asynchronously with a manifest of checksums, and made visible by one rename;
-in a bucket, which knows none, by the file that is written last. A damaged `latest` is moved into `damaged` and the one
-before it continued from: the same steps then give the same state.
+`latest` holds the state, packed, and in the same step folder the progress: plateau and best-score counters, the data
+position (samples consumed), the length of the metrics log. `best` holds the parameters and statistics with the best
+validation score, each array by its name, for whoever reads them. Both are orbax checkpoints, written asynchronously
+with a manifest of checksums, and made visible by one rename; in a bucket, which knows none, by the file that is written
+last. A damaged `latest` is moved into `damaged` and the one before it continued from: the same steps then give the same
+state.
 """
 
 import pathlib
@@ -20,11 +21,14 @@ from orbax.checkpoint.checkpoint_managers import LatestN
 
 from hallujax import paths
 from hallujax.errors import CheckpointError
-from hallujax.training import processes
+from hallujax.training import packing, processes
 from hallujax.training.manifest import damage, write_manifest
+from hallujax.training.packing import named
+from hallujax.training.sharding import lay_out
 from hallujax.training.state import TrainState
 
 KEPT = 2  # of each kind, so that what `latest` speaks of is still there while the next pair is written
+_ENTRIES = "arrays"  # beside the progress: what `packing` says is where
 FOLDERS_AND_METADATA = 2**20  # bytes; on the safe side of what orbax adds to the arrays
 
 
@@ -40,10 +44,12 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, progress: dict[str, Any]) -> None:
         """Starts writing the state and the progress after `step` updates."""
         self._check_room(state)
+        packed, entries = packing.pack(_as_dict(state))
+        progress = progress | {_ENTRIES: entries}
         self._write(
             self._latest,
             step,
-            ocp.args.Composite(state=ocp.args.PyTreeSave(_as_dict(state)), progress=ocp.args.JsonSave(progress)),
+            ocp.args.Composite(state=ocp.args.PyTreeSave(packed), progress=ocp.args.JsonSave(progress)),
         )
 
     def save_best(self, step: int, networks: dict[str, Any]) -> None:
@@ -64,23 +70,35 @@ class Checkpoints:
         step = self._latest_whole()
         if step is None:
             return None
-        template_dict = _as_dict(template)
         try:
-            self._compare(self._latest, step, "state", template_dict)
-            restored = self._latest.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(jax.tree.map(_abstract, template_dict)),
-                    progress=ocp.args.JsonRestore(),
-                ),
-            )
+            progress = self._latest.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
+            entries = [packing.Entry(*entry) for entry in progress.pop(_ENTRIES, [])]
+            wanted = _as_dict(template)
+            state = self._read_packed(step, entries, wanted) if entries else self._read_one_by_one(step, wanted)
+            return TrainState(**state), progress
         except CheckpointError:
             raise
         except Exception as error:  # orbax raises many kinds for a damaged checkpoint
             raise CheckpointError(
                 f"{self._directory}/latest/{step} cannot be read ({_first_line(error)}); remove it to start over"
             ) from error
-        return TrainState(**restored["state"]), restored["progress"]
+
+    def _read_packed(self, step: int, entries: list[packing.Entry], wanted: dict[str, Any]) -> dict[str, Any]:
+        self._compare(step, {entry.name: (tuple(entry.shape), entry.dtype) for entry in entries}, wanted)
+        shardings = {name: leaf.sharding for name, leaf in named(wanted)}
+        packed = self._read(step, packing.template(entries, shardings.__getitem__))
+        arrays = packing.unpack(packed, entries)
+        treedef = jax.tree.structure(wanted)
+        return lay_out(treedef.unflatten([arrays[name] for name in shardings]), treedef.unflatten(shardings.values()))
+
+    def _read_one_by_one(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A state from before they were packed."""
+        found = named(self._latest.item_metadata(step)["state"])
+        self._compare(step, {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in found}, wanted)
+        return self._read(step, jax.tree.map(_abstract, wanted))
+
+    def _read(self, step: int, template: dict[str, Any]) -> dict[str, Any]:
+        return self._latest.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))["state"]
 
     def _latest_whole(self) -> int | None:
         """Sets the damaged ones after it aside; None before the first save."""
@@ -191,15 +209,14 @@ class Checkpoints:
         except Exception as error:
             raise _write_error(self._directory, error) from error
 
-    def _compare(self, manager: ocp.CheckpointManager, step: int, item: str, template: Any) -> None:
-        found = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(manager.item_metadata(step)[item])}
-        expected = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(template)}
+    def _compare(self, step: int, found: dict[str, tuple[tuple[int, ...], str]], wanted: dict[str, Any]) -> None:
+        expected = {name: (leaf.shape, str(leaf.dtype)) for name, leaf in named(wanted)}
         differences = [f"{name} is only in the checkpoint" for name in found.keys() - expected.keys()]
         differences += [f"{name} is not in the checkpoint" for name in expected.keys() - found.keys()]
         differences += [
-            f"{name} is {found[name].dtype}{list(found[name].shape)} there and {leaf.dtype}{list(leaf.shape)} here"
-            for name, leaf in expected.items()
-            if name in found and (tuple(found[name].shape), found[name].dtype) != (leaf.shape, leaf.dtype)
+            f"{name} is {_described(found[name])} there and {_described(expected[name])} here"
+            for name in expected.keys() & found.keys()
+            if found[name] != expected[name]
         ]
         if differences:
             raise CheckpointError(
@@ -259,8 +276,9 @@ def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+def _described(array: tuple[tuple[int, ...], str]) -> str:
+    shape, dtype = array
+    return f"{dtype}{list(shape)}"
 
 
 def _first_line(error: Exception) -> str:

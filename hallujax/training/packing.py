@@ -1,0 +1,86 @@
+"""Many arrays as few: what writing a checkpoint costs goes by the array, not by the byte."""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+
+class Entry(NamedTuple):
+    """Where an array of a tree is: in the vector of its dtype, behind those named before it, or apart by itself.
+
+    Attributes:
+      name: its keys in the tree, joined by slashes.
+      shape, dtype: its own.
+      apart: it is cut over devices, where each writes its part.
+    """
+
+    name: str
+    shape: list[int]
+    dtype: str
+    apart: bool
+
+
+def pack(tree: Any) -> tuple[dict[str, dict[str, jax.Array]], list[Entry]]:
+    """The arrays of a tree: copies of one dtype one after the other, those that are cut over devices as they are.
+
+    Returns:
+      `{"together": {dtype: vector}, "apart": {name: array}}`, without what would be empty, and what is where. Vectors
+      are new arrays.
+    """
+    entries, together, apart = [], {}, {}
+    for name, leaf in named(tree):
+        entries.append(Entry(name, list(leaf.shape), str(leaf.dtype), not leaf.is_fully_replicated))
+        if leaf.is_fully_replicated:
+            together.setdefault(str(leaf.dtype), []).append(leaf)
+        else:
+            apart[name] = leaf
+    packed = {"together": {dtype: _join(leaves, _copied(leaves[0])) for dtype, leaves in together.items()}}
+    return packed | ({"apart": apart} if apart else {}), entries
+
+
+def template(entries: list[Entry], sharding: Callable[[str], jax.sharding.Sharding]) -> dict[str, dict[str, Any]]:
+    """What `pack` returned, in shapes: of what is together as NumPy arrays, of the rest as it shall be laid out."""
+    lengths, apart = {}, {}
+    for name, shape, dtype, alone in entries:
+        if alone:
+            apart[name] = jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding(name))
+        else:
+            lengths[dtype] = lengths.get(dtype, 0) + math.prod(shape)
+    together = {dtype: np.empty(length, jnp.dtype(dtype)) for dtype, length in lengths.items()}
+    return {"together": together} | ({"apart": apart} if apart else {})
+
+
+def unpack(packed: dict[str, dict[str, Any]], entries: list[Entry]) -> dict[str, Any]:
+    """`{name: array}` of what `pack` returned; views of the vectors."""
+    place, arrays = dict.fromkeys(packed["together"], 0), {}
+    for name, shape, dtype, apart in entries:
+        if apart:
+            arrays[name] = packed["apart"][name]
+            continue
+        end = place[dtype] + math.prod(shape)
+        arrays[name] = packed["together"][dtype][place[dtype] : end].reshape(shape)
+        place[dtype] = end
+    return arrays
+
+
+def named(tree: Any) -> Iterator[tuple[str, Any]]:
+    """The leaves of a tree with their names, in its order."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+@functools.partial(jax.jit, static_argnames="sharding")
+def _join(leaves: list[jax.Array], sharding: jax.sharding.Sharding) -> jax.Array:
+    return jax.lax.with_sharding_constraint(jnp.concatenate([leaf.reshape(-1) for leaf in leaves]), sharding)
+
+
+def _copied(leaf: jax.Array) -> jax.sharding.Sharding:
+    """As this copy lies, for any number of dimensions."""
+    how = leaf.sharding
+    return NamedSharding(how.mesh, PartitionSpec()) if isinstance(how, NamedSharding) else how
