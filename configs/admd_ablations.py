@@ -7,23 +7,14 @@ Neither the slides nor the released code give numbers for these.
 
 from ml_collections import ConfigDict
 
-from configs import admd, base, streams
+from configs import admd, admd_no_bottleneck, base, streams
 
 
 def add(config: ConfigDict, preset: str) -> None:
     config.stages.admd_no_position = admd.stage(config, preset, options={"position": False})
     config.systems["ADMD without position"] = base.system("admd_no_position", role="privileged")
 
-    # Under the presets the ECCV depth stream has no bottleneck already.
-    plain = "depth" if preset else "depth_no_bottleneck"
-    if not preset:
-        config.stages[plain] = base.stage(config, "single_stream", options={"modality": "depth"})
-        config.stages[plain].model.bottleneck = 0
-    config.stages.admd_no_bottleneck = admd.stage(
-        config, preset, options={}, init_from={"depth": (plain, "depth"), "hallucination": (plain, "depth")}
-    )
-    config.stages.admd_no_bottleneck.model.bottleneck = 0
-    config.systems["ADMD without bottleneck"] = base.system("admd_no_bottleneck", role="privileged")
+    admd_no_bottleneck.add(config, preset)
 
     depth, rgb = admd.teacher(preset)
     if preset == "paper":  # the slides' RGB stream has no bottleneck, the student must

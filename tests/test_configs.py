@@ -25,6 +25,7 @@ NAMES = (
     "imagenet",
     "compression",
     "admd",
+    "admd_no_bottleneck",
     "admd_ablations",
     "admd_steadied",
     "adversarial",

@@ -1,0 +1,34 @@
+"""ADMD whose two streams have no bottleneck in front of their classes: the best of what was tried on validation clips.
+
+    hallujax train --config=configs/admd_no_bottleneck.py:mocap_rgbd,cross_subject --workdir=runs/admd_no_bottleneck
+
+Chosen on the small benchmark among this, two moves of the discriminator, R1, spectral norm, smoothed labels and no
+position; on the large one it is level with ADMD as it is (docs/results.md). The discriminator then sees the pooled
+features of the last block, as the classes do.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import admd, base, streams
+
+
+def add(config: ConfigDict, preset: str) -> None:
+    # Under the presets the ECCV depth stream has no bottleneck already.
+    plain = "depth" if preset else "depth_no_bottleneck"
+    if not preset:
+        config.stages[plain] = base.stage(config, "single_stream", options={"modality": "depth"})
+        config.stages[plain].model.bottleneck = 0
+    config.stages.admd_no_bottleneck = admd.stage(
+        config, preset, options={}, init_from={"depth": (plain, "depth"), "hallucination": (plain, "depth")}
+    )
+    config.stages.admd_no_bottleneck.model.bottleneck = 0
+    config.systems["ADMD without bottleneck"] = base.system("admd_no_bottleneck", role="privileged")
+
+
+def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
+    config = base.get_config(arguments)
+    preset = base.parse(arguments)[2]
+    for part in (streams, admd):
+        part.add(config, preset)
+    add(config, preset)
+    return config
