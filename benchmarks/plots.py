@@ -7,6 +7,7 @@ the same for the same results.
 """
 
 import argparse
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -146,9 +147,12 @@ def scale(rows: list[Row]) -> Figure:
 
 
 def startup(rows: list[Row]) -> Figure:
-    figure, axes = panels(2, columns=2)
-    for axis, wanted in zip(axes, (("cold", "warm", "imports"), ("step", "save_stall", "restore")), strict=True):
-        members = [row for row in rows if row["what"] in wanted]
+    kinds = ("cold", "warm", "imports"), ("step", "save_stall", "restore")
+    sizes = list(dict.fromkeys((row["clips"], row["frame"]) for row in rows))
+    figure, axes = panels(2 * len(sizes), columns=2)
+    for axis, (size, wanted) in zip(axes, itertools.product(sizes, kinds), strict=True):
+        members = [row for row in rows if row["what"] in wanted and (row["clips"], row["frame"]) == size]
+        axis.set_title(f"{size[0]} clips, {size[1]} px", fontsize="small")
         names = [row["what"].replace("_", " ") for row in members]
         bars(axis, names, *([float(row[key]) for row in members] for key in ("median_ms", "min_ms", "max_ms")))
         axis.set_ylabel("milliseconds")

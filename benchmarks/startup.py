@@ -1,6 +1,7 @@
 """From the start of the process to the first step, cold and warm; what saving costs; how long restoring takes.
 
     python benchmarks/startup.py                          # the demo's network
+    python benchmarks/startup.py --stages 3 4 6 3 --width 64 --size 224 --batch 2 --rounds 2 --saves 3    # ResNet-50
     python benchmarks/startup.py --quick                  # to see that it runs
 
 `cold` and `warm` are `hallujax train` on a fresh folder, from the start of the process until the first step's metrics
@@ -55,7 +56,7 @@ def main() -> None:
         middle = spread(ratios)["median_ms"] if of else ""
         rows.append(
             stamp(PACKAGES)
-            | {"what": what, "rounds": str(len(times))}
+            | {"clips": str(case.batch), "frame": str(case.size), "what": what, "rounds": str(len(times))}
             | spread(times)
             | {"of": of, "ratio": middle, "mib": f"{mib:.1f}" if mib else ""}
         )

@@ -25,8 +25,8 @@ DEMO = "--stages 2 2 2 2 --width 16 --size 48 --batch 16 --classes 15"
 COMPILED = "--arms hallujax flax torch torch_compile"
 
 CPU = (
-    f"train_step.py {DEMO} --steps 4 --blocks 8",
-    f"train_step.py {DEMO} --steps 4 --blocks 8 --huge-pages",
+    f"train_step.py {DEMO} --steps 4 --blocks 16",
+    f"train_step.py {DEMO} --steps 4 --blocks 16 --huge-pages",
     "train_step.py --steps 1 --blocks 5",
     "train_step.py --steps 1 --blocks 5 --huge-pages",
     f"train_step.py {DEMO} --systems two_stream hallucination admd --steps 3 --blocks 6",
@@ -37,6 +37,7 @@ CPU = (
     "input.py",
     "end_to_end.py",
     "startup.py",
+    "startup.py --stages 3 4 6 3 --width 64 --size 224 --batch 2 --rounds 2 --saves 3",
     "scale.py devices",
     "scale.py processes",
     "seeds.py",

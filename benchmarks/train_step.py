@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 from peers_flax import FlaxArm
 from peers_torch import TorchArm
 from recording import measure, spread, stamp, write
@@ -87,12 +88,22 @@ def measure_system(system: str, case: Case, args: argparse.Namespace) -> list[di
 
 
 def check_agreement(system: str, losses: dict[str, list[float]], case: Case) -> None:
-    """Ends the program if two arms do not compute the same."""
-    exact = case.dtype == "float32" and jax.default_backend() == "cpu"  # a GPU's float32 products are TF32
-    for number, tolerance in enumerate((1e-4, 2e-3) if exact else (3e-2, 1e-1)):
-        found = [each[number] for each in losses.values()]
-        if found and not max(found) - min(found) <= tolerance * max(found):
-            sys.exit(f"{system}: the arms disagree on loss {number + 1}: {losses}; nothing was timed")
+    """Ends the program if two arms do not compute the same.
+
+    In float32 the first losses agree to 1e-4 of themselves, the second to 2 % of what the first step changed: by so
+    much rounding moves ResNet-50's. From 4.5637 it is 1.132 here, 1.100 in flax, 1.106 in PyTorch, and 1.143 there in
+    float64.
+    """
+    if not losses:
+        return
+    first, second = (np.array(found) for found in zip(*losses.values(), strict=True))
+    if case.dtype == "float32" and jax.default_backend() == "cpu":  # a GPU's float32 products are TF32
+        allowed = 1e-4 * first.max(), max(2e-3 * second.max(), 2e-2 * abs(first - second).max())
+    else:
+        allowed = 3e-2 * first.max(), 1e-1 * second.max()
+    for number, found, most in zip((1, 2), (first, second), allowed, strict=True):
+        if not np.ptp(found) <= most:
+            sys.exit(f"{system}: the arms disagree on loss {number}: {losses}; nothing was timed")
 
 
 def parse_arguments() -> argparse.Namespace:
