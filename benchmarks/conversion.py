@@ -11,18 +11,14 @@ encode the same JPEGs and PNGs; they differ in who writes the records:
     tfds           a GeneratorBasedBuilder of TFDS, array_record, one process
     tfds_beam      a builder whose examples are a Beam pipeline, on the DirectRunner, one worker
 
-The arms take turns, forwards and backwards (ABBA). Rows are appended to benchmarks/results/conversion.csv; an arm that
+The arms take turns, forwards and backwards (ABBA). Rows go to benchmarks/results/conversion.csv; an arm that
 cannot run has its reason there instead of a speed. TFDS stores a clip as two Sequence features, one example a clip.
 """
 
 import argparse
-import csv
-import datetime
 import functools
 import io
-import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
-from recording import machine, versions
+from recording import stamp, write
 
 from data_prep import convert, folder, raw
 from hallujax.errors import HallujaxError
@@ -143,34 +139,18 @@ def measure(names: list[str], tree: Path, size: int, blocks: int) -> tuple[dict[
     return seconds, failed
 
 
-def rows(seconds: dict[str, list[float]], failed: dict[str, str], clips: int, command: str) -> Iterator[dict]:
+def rows(seconds: dict[str, list[float]], failed: dict[str, str], clips: int) -> Iterator[dict[str, str]]:
     for name, found in seconds.items():
-        row = {
-            "date": datetime.date.today().isoformat(),
-            "machine": machine(),
-            "load_after": round(os.getloadavg()[0], 1),
-            "versions": versions(PACKAGES),
-            "command": command,
-            "arm": name,
-            "processes": ARMS[name][0],
-            "failed": failed.get(name, ""),
-        }
+        row = stamp(PACKAGES) | {"arm": name, "processes": str(ARMS[name][0])} | dict.fromkeys(MEASURED, "")
+        row["failed"] = failed.get(name, "")
         if found and name not in failed:
             median = statistics.median(found)
-            row |= {
-                "median_s": round(median, 2),
-                "min_s": round(min(found), 2),
-                "max_s": round(max(found), 2),
-                "clips_per_s": round(clips / median, 2),
-                "clips_per_s_and_core": round(clips / median / ARMS[name][0], 2),
-            }
+            numbers = median, min(found), max(found), clips / median, clips / median / ARMS[name][0]
+            row |= {column: f"{number:.2f}" for column, number in zip(MEASURED, numbers, strict=True)}
         yield row
 
 
-COLUMNS = (
-    *("date", "machine", "load_after", "versions", "command", "arm", "processes"),
-    *("median_s", "min_s", "max_s", "clips_per_s", "clips_per_s_and_core", "failed"),
-)
+MEASURED = ("median_s", "min_s", "max_s", "clips_per_s", "clips_per_s_and_core")
 
 
 def main() -> None:
@@ -180,16 +160,10 @@ def main() -> None:
         tree = write_raw(Path(place) / "all", args.clips, args.frames, args.width, args.height)
         measure(args.arms, warm, args.size, 1)  # imports are paid once in a life
         seconds, failed = measure(args.arms, tree, args.size, args.blocks)
-    command = " ".join(["python benchmarks/conversion.py", *sys.argv[1:]])
-    new = not args.out.exists()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(args.out, "a", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        if new:
-            table.writeheader()
-        for row in rows(seconds, failed, args.clips, command):
-            table.writerow(row)
-            print(f"{row['arm']:14} {row.get('clips_per_s', '-'):>8} clips/s  {row['failed']}")
+    found = list(rows(seconds, failed, args.clips))
+    write(found, args.out)
+    for row in found:
+        print(f"{row['arm']:14} {row['clips_per_s'] or '-':>8} clips/s  {row['failed']}")
     one, two = (seconds.get(name) for name in ("hallujax", "hallujax_2"))
     if one and two:
         print(f"two workers are {statistics.median(one) / statistics.median(two):.2f} times as fast as one")

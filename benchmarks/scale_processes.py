@@ -1,4 +1,8 @@
-"""Points of `scale.py processes`: `hallujax train` in several processes of this machine."""
+"""Points of `scale.py processes`: `hallujax train` in several processes of this machine.
+
+All of them may use all cores: a process that is bound to one computes and waits for the others in the same thread, and
+a step takes six times as long.
+"""
 
 import itertools
 import json
@@ -12,6 +16,7 @@ from pathlib import Path
 from systems import Case
 
 ROOT = Path(__file__).parents[1]
+GROUPS = 2  # of clips that batch norm takes together: as many as there may be processes, which then sum gradients alone
 TRAINING_CLIPS = 40  # of the 80 that `scale.py` writes
 
 
@@ -28,6 +33,7 @@ def step_times(folder: Path, count: int, case: Case, steps: int) -> list[float]:
         "training.model.stage_sizes": f"({','.join(map(str, case.stages))})",
         "training.model.width": case.width,
         "training.batch_size": case.batch,
+        "training.ghost_batch": case.batch // GROUPS,
         "training.epochs": steps * case.batch / TRAINING_CLIPS,
         "training.evaluations": 1,
         "log_every": 1,

@@ -1,6 +1,6 @@
 """Runs the benchmarks that a machine can run, one after the other, into benchmarks/results.
 
-    python benchmarks/suite.py cpu                   # about half an hour on two quiet cores
+    python benchmarks/suite.py cpu                   # about three quarters of an hour on two quiet cores
     python benchmarks/suite.py gpu                   # one batch of under 10 minutes; needs jax, flax, optax and torch
     python benchmarks/suite.py gpu --out $OUT        # the CSV files go there
     python benchmarks/suite.py cpu --quick           # tiny networks, to see that all of it runs
@@ -46,6 +46,8 @@ CPU = (
     "scale.py clips",
     "train_step.py --batch 1 --dtype bfloat16 --arms hallujax torch --steps 1 --blocks 3",
     "inference.py --stages 2 2 2 2 --width 16 --size 56 --classes 15 --batches 1 4 16 64",
+    "inference.py --stages 2 2 2 2 --width 8 --size 56 --classes 15 --batches 1 16",
+    "conversion.py --blocks 2",
 )
 GPU = (
     f"train_step.py --dtype bfloat16 --batch 64 {COMPILED} --steps 10 --blocks 6",

@@ -72,12 +72,7 @@ def rows_of(tmp_path, script, *flags):
 def test_a_benchmark_writes_a_row_for_every_arm(script, flags, arms, tmp_path):
     if "torch" in arms and not TORCH:
         pytest.skip("needs PyTorch")
-    if script == "conversion.py":
-        out = tmp_path / "rows.csv"
-        run_python(SCRIPTS / script, *flags, "--out", out)
-        rows = recording.read(out)
-    else:
-        rows = rows_of(tmp_path, script, *flags)
+    rows = rows_of(tmp_path, script, *flags)
     assert {row["arm"] for row in rows} == arms
     assert not any(row.get("failed") for row in rows)
 

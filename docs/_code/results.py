@@ -18,15 +18,17 @@ def accuracies(name: str, each_seed: bool = True) -> str:
     header += ["clip-passes", "NTU cross-subject, published %"]
     lines = []
     for row in rows:
-        found = [float(row[seed]) for seed in seeds if row[seed]]
-        # Not the columns `mean` and `deviation`: they are rounded, and what is rounded twice may come out wrong.
+        # Not the columns as they are: what is rounded twice may come out wrong, and so many clips have one such share.
+        clips = int(row["test_clips"])
+        right = {seed: round(float(row[seed]) * clips) / clips for seed in seeds if row[seed]}
+        found = list(right.values())
         mean = _percent(statistics.fmean(found))
         lines.append(
             [
                 row["method"],
                 row["test_modalities"].replace("+", " + "),
                 f"{mean} ± {_percent(statistics.stdev(found))}" if len(found) > 1 else mean,
-                *(_percent(float(row[seed])) if row[seed] else "-" for seed in shown),
+                *(_percent(right[seed]) if seed in right else "-" for seed in shown),
                 _difference(row),
                 f"{100 * float(row['recovered']):.0f}" if row["recovered"] else "-",
                 f"{int(row['clip_passes']):,}",
