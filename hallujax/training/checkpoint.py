@@ -38,6 +38,7 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path):
         self._directory = paths.absolute(directory)
         self.noticed: list[str] = []  # lines about checkpoints that were found damaged
+        processes.agree(lambda: _drop_unreadable_accounts(self._directory))
         self._latest = _manager(self._directory / "latest")
         self._best = _manager(self._directory / "best")
 
@@ -223,6 +224,17 @@ class Checkpoints:
                 f"{self._directory}/latest/{step} is of another architecture: {min(differences)}"
                 f" ({len(differences)} differences); use another --workdir, or remove the stage's folder"
             )
+
+
+def _drop_unreadable_accounts(directory: pathlib.Path) -> None:
+    """Removes those of orbax's own accounts of steps over which it would not open the folder; they hold times alone."""
+    if paths.in_bucket(directory):
+        return
+    for path in directory.glob("*/[0-9]*/_CHECKPOINT_METADATA"):
+        try:
+            _ = ocp.path.step.Metadata(step=int(path.parent.name), path=epath.Path(path.parent)).commit_timestamp
+        except Exception:  # of many kinds, as the damage is
+            path.unlink()
 
 
 def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:

@@ -120,6 +120,16 @@ def test_orbaxs_own_files_change_no_value(saved, name):
         assert progress == {"position": 32}
 
 
+@pytest.mark.parametrize("kind", ["latest", "best"])
+@pytest.mark.parametrize("step", ["1", "2"])
+def test_over_a_damaged_account_of_orbaxs_nothing_is_lost(saved, kind, step):
+    """A key that it does not know: it would not open the folder."""
+    account = saved / kind / step / "_CHECKPOINT_METADATA"
+    account.write_text(account.read_text().replace("metrics", "me4rics"))
+    state, progress, noticed = restored(saved)
+    assert (int(state.step), progress, noticed) == (2, {"position": 32}, [])
+
+
 @pytest.mark.parametrize("harm", ["truncated", "removed", "added"])
 def test_other_damage_is_seen_too(saved, harm):
     folder = saved / "latest" / "2"
