@@ -19,7 +19,7 @@ from hallujax.errors import NotFiniteError
 from hallujax.experiment import from_json
 from hallujax.models import VideoResNet
 from hallujax.models.streams import initialize
-from hallujax.training import loop
+from hallujax.training import loop, packing
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.metrics_log import CLOCK, read_metrics
 from hallujax.training.optimizer import OptimizerOptions, build_optimizers
@@ -250,13 +250,14 @@ def poisoned(monkeypatch):
     return choose
 
 
-def latest(folder):
-    """Step, networks and progress of the newest checkpoint."""
+def latest(folder, step=None):
+    """Step, arrays by name and progress of the newest checkpoint, or of that of `step`."""
     checkpoints = Checkpoints(folder / "checkpoints")
-    step = checkpoints._latest.latest_step()
+    step = checkpoints._latest.latest_step() if step is None else step
     restored = checkpoints._latest.restore(step)
     checkpoints.close()
-    return step, restored["state"], restored["progress"]
+    entries = [packing.Entry(*entry) for entry in restored["progress"]["arrays"]]
+    return step, packing.unpack(restored["state"], entries), restored["progress"]
 
 
 def test_skipped_steps_are_counted_named_and_resumed_bit_for_bit(one, poisoned, tmp_path, capsys):
@@ -309,9 +310,7 @@ def test_a_run_that_stays_not_finite_stops_with_what_was_before(one, poisoned, t
     stopped = dataclasses.replace(straight, stages={"rgb": dataclasses.replace(one.stages["rgb"], skipped_steps=0)})
     with pytest.raises(NotFiniteError, match="at step 5"):
         train(stopped, tmp_path / "other", Console())
-    checkpoints = Checkpoints(tmp_path / "other" / "rgb" / "checkpoints")
-    before = checkpoints._latest.restore(4)["state"]
-    checkpoints.close()
+    _, before, _ = latest(tmp_path / "other" / "rgb", 4)
     assert same({k: v for k, v in state.items() if k != "step"}, {k: v for k, v in before.items() if k != "step"})
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
