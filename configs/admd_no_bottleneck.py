@@ -2,9 +2,9 @@
 
     hallujax train --config=configs/admd_no_bottleneck.py:mocap_rgbd,cross_subject --workdir=runs/admd_no_bottleneck
 
-Chosen on the small benchmark among this, two moves of the discriminator, R1, spectral norm, smoothed labels and no
-position; on the large one it is level with ADMD as it is (docs/results.md). The discriminator then sees the pooled
-features of the last block, as the classes do.
+Chosen on the small benchmark among those of configs/admd_ablations.py and configs/admd_steadied.py; on the large one it
+is level with ADMD as it is (docs/results.md). The discriminator then sees the pooled features of the last block, as the
+classes do.
 """
 
 from ml_collections import ConfigDict
