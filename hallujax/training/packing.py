@@ -1,6 +1,5 @@
 """Many arrays as few: what writing a checkpoint costs goes by the array, not by the byte."""
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -8,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 
 class Entry(NamedTuple):
@@ -26,22 +24,26 @@ class Entry(NamedTuple):
     apart: bool
 
 
-def pack(tree: Any) -> tuple[dict[str, dict[str, jax.Array]], list[Entry]]:
+def pack(tree: Any) -> tuple[dict[str, dict[str, Any]], list[Entry]]:
     """The arrays of a tree: copies of one dtype one after the other, those that are cut over devices as they are.
 
     Returns:
       `{"together": {dtype: vector}, "apart": {name: array}}`, without what would be empty, and what is where. Vectors
-      are new arrays.
+      are NumPy's, and new: the tree may be donated at once.
     """
-    entries, together, apart = [], {}, {}
+    entries: list[Entry] = []
+    together: dict[str, list[jax.Array]] = {}
+    apart: dict[str, jax.Array] = {}
     for name, leaf in named(tree):
         entries.append(Entry(name, list(leaf.shape), str(leaf.dtype), not leaf.is_fully_replicated))
         if leaf.is_fully_replicated:
-            together.setdefault(str(leaf.dtype), []).append(leaf)
+            # Not the array itself, which would remember its NumPy form, and could not be donated then.
+            together.setdefault(str(leaf.dtype), []).append(leaf.addressable_data(0))
         else:
             apart[name] = leaf
-    packed = {"together": {dtype: _join(leaves, _copied(leaves[0])) for dtype, leaves in together.items()}}
-    return packed | ({"apart": apart} if apart else {}), entries
+    # Joined on the host, where they must go in any case: no program to compile, and no second state on the device.
+    vectors = {dtype: np.concatenate(list(map(np.ravel, leaves))) for dtype, leaves in jax.device_get(together).items()}
+    return {"together": vectors} | ({"apart": apart} if apart else {}), entries
 
 
 def template(entries: list[Entry], sharding: Callable[[str], jax.sharding.Sharding]) -> dict[str, dict[str, Any]]:
@@ -73,14 +75,3 @@ def named(tree: Any) -> Iterator[tuple[str, Any]]:
     """The leaves of a tree with their names, in its order."""
     for path, leaf in jax.tree.leaves_with_path(tree):
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
-
-
-@functools.partial(jax.jit, static_argnames="sharding")
-def _join(leaves: list[jax.Array], sharding: jax.sharding.Sharding) -> jax.Array:
-    return jax.lax.with_sharding_constraint(jnp.concatenate([leaf.reshape(-1) for leaf in leaves]), sharding)
-
-
-def _copied(leaf: jax.Array) -> jax.sharding.Sharding:
-    """As this copy lies, for any number of dimensions."""
-    how = leaf.sharding
-    return NamedSharding(how.mesh, PartitionSpec()) if isinstance(how, NamedSharding) else how
