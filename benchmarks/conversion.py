@@ -11,8 +11,8 @@ encode the same JPEGs and PNGs; they differ in who writes the records:
     tfds           a GeneratorBasedBuilder of TFDS, array_record, one process
     tfds_beam      a builder whose examples are a Beam pipeline, on the DirectRunner, one worker
 
-The arms take turns, forwards and backwards (ABBA). Rows go to benchmarks/results/conversion.csv; an arm that
-cannot run has its reason there instead of a speed. TFDS stores a clip as two Sequence features, one example a clip.
+The arms take turns, forwards and backwards (ABBA). Rows go to benchmarks/results/conversion.csv; an arm that cannot run
+has its reason there instead of a speed. TFDS stores a clip as two Sequence features, one example a clip.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from hallujax.errors import HallujaxError
 
 RESULTS = Path(__file__).parent / "results" / "conversion.csv"
 PACKAGES = ("tensorflow-datasets", "array-record", "pillow", "av", "apache-beam")
+MEASURED = ("median_s", "min_s", "max_s", "clips_per_s", "clips_per_s_and_core")
 DIRECT = ("--runner=DirectRunner",)
 
 
@@ -148,9 +149,6 @@ def rows(seconds: dict[str, list[float]], failed: dict[str, str], clips: int) ->
             numbers = median, min(found), max(found), clips / median, clips / median / ARMS[name][0]
             row |= {column: f"{number:.2f}" for column, number in zip(MEASURED, numbers, strict=True)}
         yield row
-
-
-MEASURED = ("median_s", "min_s", "max_s", "clips_per_s", "clips_per_s_and_core")
 
 
 def main() -> None:

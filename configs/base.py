@@ -5,7 +5,7 @@ A file in this folder is used as `--config=configs/FILE.py:DATASET,PROTOCOL`, an
 one stage alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -146,6 +146,14 @@ def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
 
     config.stages = ConfigDict(sort_keys=False)
     config.systems = ConfigDict(sort_keys=False)  # rows of the table, in order
+    return config
+
+
+def composed(arguments: str, *parts: Callable[[ConfigDict, str], None]) -> ConfigDict:
+    """The shared keys and, in this order, the stages and systems that each part adds under the preset."""
+    config, preset = get_config(arguments), parse(arguments)[2]
+    for add in parts:
+        add(config, preset)
     return config
 
 

@@ -23,8 +23,4 @@ def add(config: ConfigDict, preset: str) -> None:
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
-    config = base.get_config(arguments)
-    preset = base.parse(arguments)[2]
-    streams.add(config, preset)
-    add(config, preset)
-    return config
+    return base.composed(arguments, streams.add, add)

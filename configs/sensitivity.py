@@ -43,9 +43,4 @@ def _fraction(value: float) -> Fraction:
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
-    config = base.get_config(arguments)
-    preset = base.parse(arguments)[2]
-    for part in (streams, baselines, two_stream, hallucination, admd):
-        part.add(config, preset)
-    add(config, preset)
-    return config
+    return base.composed(arguments, streams.add, baselines.add, two_stream.add, hallucination.add, admd.add, add)

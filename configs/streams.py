@@ -19,6 +19,4 @@ def add(config: ConfigDict, preset: str) -> None:
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
-    config = base.get_config(arguments)
-    add(config, base.parse(arguments)[2])
-    return config
+    return base.composed(arguments, add)

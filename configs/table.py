@@ -9,7 +9,4 @@ from configs import admd, base, baselines, hallucination, streams, two_stream
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
-    config = base.get_config(arguments)
-    for part in (streams, baselines, two_stream, hallucination, admd):
-        part.add(config, base.parse(arguments)[2])
-    return config
+    return base.composed(arguments, streams.add, baselines.add, two_stream.add, hallucination.add, admd.add)

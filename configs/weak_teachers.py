@@ -40,9 +40,4 @@ def add(config: ConfigDict, preset: str) -> None:
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
-    config = base.get_config(arguments)
-    preset = base.parse(arguments)[2]
-    for part in (streams, baselines, two_stream, distillation):
-        part.add(config, preset)
-    add(config, preset)
-    return config
+    return base.composed(arguments, streams.add, baselines.add, two_stream.add, distillation.add, add)

@@ -32,10 +32,11 @@ from safetensors.numpy import save
 from hallujax.data.transforms import TransformOptions
 from hallujax.deploy.card import model_card
 from hallujax.deploy.stablehlo import read_stablehlo, write_stablehlo
-from hallujax.deploy.system import Bound, Member, RgbSystem, TrainedSystem, flatten
+from hallujax.deploy.system import Bound, Member, RgbSystem, TrainedSystem
 from hallujax.deploy.weights import HALVES, folded, halved
 from hallujax.errors import CheckpointError, UsageError
 from hallujax.models.streams import Variables
+from hallujax.trees import by_name
 
 SUMS = "SHA256SUMS"
 VERSION = 1  # of config.json and the names in model.safetensors
@@ -130,7 +131,7 @@ def _optional(module: str, extra: str) -> ModuleType:
 
 
 def _write_safetensors(trained: TrainedSystem, path: pathlib.Path) -> None:
-    path.write_bytes(save({name: np.asarray(leaf) for name, leaf in flatten(trained.variables).items()}))
+    path.write_bytes(save({name: np.asarray(leaf) for name, leaf in by_name(trained.variables).items()}))
 
 
 def _read_safetensors(path: pathlib.Path, system: RgbSystem) -> Variables:
@@ -143,7 +144,7 @@ def _read_safetensors(path: pathlib.Path, system: RgbSystem) -> Variables:
         for name, tensor in tensors.items()
     }
     system.check(tensors, str(path))
-    leaves = [tensors[name] for name in flatten(system.shapes)]
+    leaves = [tensors[name] for name in by_name(system.shapes)]
     return jax.tree.unflatten(jax.tree.structure(system.shapes), leaves)
 
 

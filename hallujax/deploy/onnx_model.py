@@ -15,9 +15,10 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from hallujax.deploy.onnx_graph import INPUT, OPSET, to_onnx
 from hallujax.deploy.onnx_primitives import PRIMITIVES
-from hallujax.deploy.system import FUSED, RgbSystem, TrainedSystem, flatten
+from hallujax.deploy.system import FUSED, RgbSystem, TrainedSystem
 from hallujax.errors import CheckpointError
 from hallujax.models.layers import portable
+from hallujax.trees import by_name
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # those that are there, in this order
 DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -68,7 +69,7 @@ def _quantized(model: onnx.ModelProto, path: pathlib.Path) -> onnx.ModelProto:
 
 def build_onnx(trained: TrainedSystem) -> onnx.ModelProto:
     """The model of `write_onnx` in float32, without metadata; weights are named as in safetensors exports."""
-    system, weights = trained.system, flatten(trained.variables)
+    system, weights = trained.system, by_name(trained.variables)
     structure, names = jax.tree.structure(trained.variables), list(weights)
 
     def probabilities(arrays: dict[str, jax.Array], frames: jax.Array) -> jax.Array:

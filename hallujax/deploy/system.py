@@ -16,6 +16,7 @@ from hallujax.errors import CheckpointError, UsageError
 from hallujax.methods import Method, build, clip_logits
 from hallujax.methods.method import Outputs
 from hallujax.models.streams import Networks, Variables, build_streams, initialize
+from hallujax.trees import by_name
 
 FUSED = "fused"  # beside the streams' names: the mean of the members' clip logits
 
@@ -123,7 +124,7 @@ class RgbSystem:
 
     def check(self, variables: Variables, where: str) -> None:
         """Raises CheckpointError, naming the first array that is missing, left over or of another shape."""
-        expected, found = flatten(self.shapes), flatten(variables)
+        expected, found = by_name(self.shapes), by_name(variables)
         for name in sorted(expected.keys() ^ found.keys()):
             raise CheckpointError(f"{where}: {name} is {'missing' if name in expected else 'not of this network'}")
         for name, leaf in expected.items():
@@ -213,10 +214,3 @@ class Bound:
 
     def __call__(self, clips: np.ndarray) -> dict[str, jax.Array]:
         return self._step(self.variables, clips)
-
-
-def flatten(tree: Any) -> dict[str, Any]:
-    """`{path with slashes: leaf}`."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree.leaves_with_path(tree)
-    }

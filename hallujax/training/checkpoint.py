@@ -23,9 +23,9 @@ from hallujax import paths
 from hallujax.errors import CheckpointError
 from hallujax.training import packing, processes
 from hallujax.training.manifest import damage, write_manifest
-from hallujax.training.packing import named
 from hallujax.training.sharding import lay_out
 from hallujax.training.state import TrainState
+from hallujax.trees import by_name
 
 KEPT = 2  # of each kind, so that what `latest` speaks of is still there while the next pair is written
 _ENTRIES = "arrays"  # beside the progress: what `packing` says is where
@@ -86,7 +86,7 @@ class Checkpoints:
 
     def _read_packed(self, step: int, entries: list[packing.Entry], wanted: dict[str, Any]) -> dict[str, Any]:
         self._compare(step, {entry.name: (tuple(entry.shape), entry.dtype) for entry in entries}, wanted)
-        shardings = {name: leaf.sharding for name, leaf in named(wanted)}
+        shardings = {name: leaf.sharding for name, leaf in by_name(wanted).items()}
         packed = self._read(step, packing.template(entries, shardings.__getitem__))
         arrays = packing.unpack(packed, entries)
         treedef = jax.tree.structure(wanted)
@@ -94,8 +94,8 @@ class Checkpoints:
 
     def _read_one_by_one(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
         """A state from before they were packed."""
-        found = named(self._latest.item_metadata(step)["state"])
-        self._compare(step, {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in found}, wanted)
+        found = by_name(self._latest.item_metadata(step)["state"])
+        self._compare(step, {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in found.items()}, wanted)
         return self._read(step, jax.tree.map(_abstract, wanted))
 
     def _read(self, step: int, template: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +211,7 @@ class Checkpoints:
             raise _write_error(self._directory, error) from error
 
     def _compare(self, step: int, found: dict[str, tuple[tuple[int, ...], str]], wanted: dict[str, Any]) -> None:
-        expected = {name: (leaf.shape, str(leaf.dtype)) for name, leaf in named(wanted)}
+        expected = {name: (leaf.shape, str(leaf.dtype)) for name, leaf in by_name(wanted).items()}
         differences = [f"{name} is only in the checkpoint" for name in found.keys() - expected.keys()]
         differences += [f"{name} is not in the checkpoint" for name in expected.keys() - found.keys()]
         differences += [
@@ -230,7 +230,9 @@ def _drop_unreadable_accounts(directory: pathlib.Path) -> None:
     """Removes those of orbax's own accounts of steps over which it would not open the folder; they hold times alone."""
     if paths.in_bucket(directory):
         return
-    for path in directory.glob("*/[0-9]*/_CHECKPOINT_METADATA"):
+    for path in directory.glob("*/*/_CHECKPOINT_METADATA"):
+        if not path.parent.name.isdigit():  # it is being written
+            continue
         try:
             _ = ocp.path.step.Metadata(step=int(path.parent.name), path=epath.Path(path.parent)).commit_timestamp
         except Exception:  # of many kinds, as the damage is

@@ -1,12 +1,14 @@
 """Many arrays as few: what writing a checkpoint costs goes by the array, not by the byte."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from hallujax.trees import by_name
 
 
 class Entry(NamedTuple):
@@ -34,7 +36,7 @@ def pack(tree: Any) -> tuple[dict[str, dict[str, Any]], list[Entry]]:
     entries: list[Entry] = []
     together: dict[str, list[jax.Array]] = {}
     apart: dict[str, jax.Array] = {}
-    for name, leaf in named(tree):
+    for name, leaf in by_name(tree).items():
         entries.append(Entry(name, list(leaf.shape), str(leaf.dtype), not leaf.is_fully_replicated))
         if leaf.is_fully_replicated:
             # Not the array itself, which would remember its NumPy form, and could not be donated then.
@@ -69,9 +71,3 @@ def unpack(packed: dict[str, dict[str, Any]], entries: list[Entry]) -> dict[str,
         arrays[name] = packed["together"][dtype][place[dtype] : end].reshape(shape)
         place[dtype] = end
     return arrays
-
-
-def named(tree: Any) -> Iterator[tuple[str, Any]]:
-    """The leaves of a tree with their names, in its order."""
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf

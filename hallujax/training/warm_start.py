@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from hallujax.errors import CheckpointError
+from hallujax.trees import by_name
 
 Tree = dict[str, Any]
 NOT_IN_IMAGENET = (
@@ -31,7 +32,7 @@ def warm_start(network: str, fresh: Tree, source: Tree, origin: str) -> tuple[Tr
     Raises:
       CheckpointError: naming the first leaf that only one of the two has, or whose shapes differ.
     """
-    expected, found = _flat(fresh), _flat(source)
+    expected, found = by_name(fresh), by_name(source)
     for name in sorted(expected.keys() ^ found.keys()):
         where = f"only in {origin}" if name in found else f"missing from {origin}"
         raise CheckpointError(f"{network} cannot start from {origin}: {name} is {where}")
@@ -51,7 +52,7 @@ def warm_start_from_imagenet(network: str, fresh: Tree, pretrained: Tree, path: 
     Raises:
       CheckpointError: for any other leaf that the two do not share, or shapes that differ.
     """
-    expected, found = _flat(fresh), _flat(pretrained)
+    expected, found = by_name(fresh), by_name(pretrained)
     kept = {name for name in expected if any(part in name for part in NOT_IN_IMAGENET)}
     usable = {name: leaf for name, leaf in found.items() if not any(part in name for part in NOT_IN_IMAGENET)}
     for name in sorted((expected.keys() - kept) ^ usable.keys()):
@@ -62,20 +63,11 @@ def warm_start_from_imagenet(network: str, fresh: Tree, pretrained: Tree, path: 
             raise CheckpointError(
                 f"{network} cannot start from {path}: {name} is {leaf.shape} there, {expected[name].shape} here"
             )
-    copied = jax.tree_util.tree_map_with_path(
-        lambda p, leaf: np.array(usable[_name(p)], leaf.dtype) if _name(p) in usable else leaf, fresh
-    )
+    leaves = [np.array(usable[name], leaf.dtype) if name in usable else leaf for name, leaf in expected.items()]
+    copied = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
     return copied, (
         f"{network} <- {path}: {len(usable)} arrays, {_count(usable):,} numbers; fresh: {', '.join(sorted(kept))}"
     )
-
-
-def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _count(leaves: Mapping[str, Any]) -> int:

@@ -17,9 +17,9 @@ from hallujax.cli import main
 from hallujax.data.records import PreparedDataset
 from hallujax.deploy.command import predict_files
 from hallujax.deploy.predictor import Predictor, _frames_between, _windows
-from hallujax.deploy.system import flatten
 from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.evaluation.evaluate import Predictions, fuse
+from hallujax.trees import by_name
 
 STEP4 = "Hallucination + RGB (step 4)"
 
@@ -61,7 +61,7 @@ def test_the_logits_are_those_of_evaluation(trained, clips, system, stages, stre
 
 
 def test_only_what_the_prediction_needs_is_there(trained, predictor):
-    assert {name.split("/")[2] for name in flatten(predictor.system.shapes)} == {"hallucination", "rgb"}
+    assert {name.split("/")[2] for name in by_name(predictor.system.shapes)} == {"hallucination", "rgb"}
     admd = hallujax.load(trained, "ADMD hallucination").system
     assert set(admd.shapes["admd"]["params"]) == {"hallucination"}, "its classifier predicts, not its discriminator"
 

@@ -62,12 +62,12 @@ def _piped(text, command):
     return f"echo {base64.b64encode(text.encode()).decode()} | base64 -d | {command}"
 
 
-if __name__ == "__main__":
-    file = pathlib.Path(sys.argv[1])
-    file.write_text(patch(file.read_text(), sys.stdin.read()))
-
-
 def accuracies_of(row):
     """Of the three seeds of a table's row, in percent: four decimals of so many clips say how many were right."""
     clips = int(row["test_clips"])
     return [100 * round(float(row[f"seed{seed}"]) * clips) / clips for seed in range(3)]
+
+
+if __name__ == "__main__":
+    file = pathlib.Path(sys.argv[1])
+    file.write_text(patch(file.read_text(), sys.stdin.read()))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hallujax.training import packing
+from hallujax.trees import by_name
 
 
 @pytest.fixture
@@ -21,8 +22,8 @@ def tree():
 def test_every_array_comes_back_under_its_name(tree):
     packed, entries = packing.pack(tree)
     arrays = packing.unpack(packed, entries)
-    assert [entry.name for entry in entries] == list(arrays) == [name for name, _ in packing.named(tree)]
-    for name, leaf in packing.named(tree):
+    assert [entry.name for entry in entries] == list(arrays) == list(by_name(tree))
+    for name, leaf in by_name(tree).items():
         assert (arrays[name].shape, arrays[name].dtype) == (leaf.shape, leaf.dtype)
         np.testing.assert_array_equal(arrays[name], leaf)
 
@@ -43,5 +44,5 @@ def test_a_donated_tree_leaves_the_vectors_whole(tree):
     jax.block_until_ready(jax.jit(lambda t: jax.tree.map(lambda leaf: leaf + 1, t), donate_argnums=0)(tree))
     assert tree["params"]["rgb"]["kernel"].is_deleted()
     arrays = packing.unpack(packed, entries)
-    for name, leaf in packing.named(expected):
+    for name, leaf in by_name(expected).items():
         np.testing.assert_array_equal(arrays[name], leaf)
