@@ -129,7 +129,7 @@ def admd(
         networks["classifier"] = head_of(stream, "features")
     unjudged = ()
     if features == "pooled" and stream.bottleneck:
-        unjudged = ("bottleneck_conv", "bottleneck_bn")[: 2 if stream.bottleneck_pooling == "average" else 1]
+        unjudged = ("bottleneck_conv", "bottleneck_bn")[: 2 if stream.bottleneck_norm else 1]
     return Method(
         networks=networks,
         modalities=modalities,

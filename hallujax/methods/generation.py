@@ -98,5 +98,5 @@ def _head(stream: VideoResNet) -> tuple[str, ...]:
     """The layers of a stream above its last map."""
     if stream.bottleneck is None:
         return ("logits",)
-    norm = ("bottleneck_bn",) if stream.bottleneck_pooling == "average" else ()
+    norm = ("bottleneck_bn",) if stream.bottleneck_norm else ()
     return ("bottleneck_conv", *norm, "logits")

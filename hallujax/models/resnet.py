@@ -123,13 +123,15 @@ class Head(nn.Module):
     Attributes:
       above: "maps": pooling, bottleneck and classifier, on the last block's map `[B, T, h, w, C]`; "features": the
         classifier alone, on `StreamOutput.features` `[B, T, D]`.
-      num_classes, bottleneck, bottleneck_pooling, batch_norm_momentum, ghost_batch: as in `VideoResNet`.
+      num_classes, bottleneck, bottleneck_pooling, bottleneck_norm, batch_norm_momentum, ghost_batch: as in
+        `VideoResNet`.
     """
 
     num_classes: int
     above: str
     bottleneck: int | None = None
     bottleneck_pooling: str = "average"
+    bottleneck_norm: bool = True
     batch_norm_momentum: float = 0.9
     ghost_batch: int = 0
 
@@ -141,7 +143,7 @@ class Head(nn.Module):
         if self.above == "maps":
             groups = ghost_groups(clips, self.ghost_batch) if train else 1
             norm = partial(BatchNorm, train=train, momentum=self.batch_norm_momentum, groups=groups)
-            x = _features(x, self.bottleneck, self.bottleneck_pooling, norm)
+            x = _features(self, x, norm)
         logits = nn.Dense(self.num_classes, name="logits")(x)
         return logits.reshape(clips, length, -1)
 
@@ -166,9 +168,11 @@ class VideoResNet(nn.Module):
       width: channels of the stem and of the first block's 3x3 convolutions; each block doubles it, its
         output has 4x.
       bottleneck: size D of a layer between pooling and classifier, 128 in both papers; None for none.
-      bottleneck_pooling: "average" pools, then a 1x1 convolution with batch norm and ReLU (the action
-        networks); "convolution" replaces the pooling by a convolution over the whole last map (7x7 at 224
-        pixels) with bias and ReLU, no batch norm (the object networks). Read only with a bottleneck.
+      bottleneck_pooling: "average" pools, then a 1x1 convolution and ReLU (the action networks);
+        "convolution" replaces the pooling by a convolution over the whole last map, 7x7 at 224 pixels (the
+        object networks). Read only with a bottleneck.
+      bottleneck_norm: batch norm between that convolution and its ReLU (the action networks) instead of a
+        bias (the object networks, which start from ImageNet's weights).
       temporal_kernel: taps of the temporal convolutions, odd; 5 in the slides, 3 in the released code.
       temporal_init: "identity", or "authors_code" for what the released code does instead (see
         `layers.authors_kernel`).
@@ -191,6 +195,7 @@ class VideoResNet(nn.Module):
     layout: str = "torchvision"
     dtype: jnp.dtype = jnp.float32
     bottleneck_pooling: str = "average"
+    bottleneck_norm: bool = True
     temporal_init: str = "identity"
     batch_norm_momentum: float = 0.9
     ghost_batch: int = 0
@@ -249,7 +254,7 @@ class VideoResNet(nn.Module):
             if first_sum is not None:
                 maps[f"block{i}/unit1/preactivation"] = unfold(first_sum)
 
-        x = _features(x.astype(jnp.float32), self.bottleneck, self.bottleneck_pooling, norm)
+        x = _features(self, x.astype(jnp.float32), norm)
         logits = nn.Dense(self.num_classes, name="logits")(x)
         return StreamOutput(logits=unfold(logits), features=unfold(x), maps=maps)
 
@@ -286,16 +291,18 @@ def head_of(stream: VideoResNet, above: str) -> Head:
         above,
         stream.bottleneck,
         stream.bottleneck_pooling,
+        stream.bottleneck_norm,
         stream.batch_norm_momentum,
         stream.ghost_batch,
     )
 
 
-def _features(x: Array, bottleneck: int | None, pooling: str, norm: Layer) -> Array:
-    """`[N, D]` float32 of the last map `[N, h, w, C]` float32, in the scope of the module that calls it."""
-    if bottleneck is None:
-        return x.mean((1, 2))
-    if pooling == "average":
-        x = nn.Dense(bottleneck, use_bias=False, name="bottleneck_conv")(x.mean((1, 2)))
-        return nn.relu(norm(dtype=jnp.float32, name="bottleneck_bn")(x))
-    return nn.relu(nn.Dense(bottleneck, name="bottleneck_conv")(x.reshape(x.shape[0], -1)))
+def _features(network: VideoResNet | Head, x: Array, norm: Layer) -> Array:
+    """`[N, D]` float32 of the last map `[N, h, w, C]` float32, in the scope of `network`, which calls it."""
+    if network.bottleneck is None or network.bottleneck_pooling == "average":
+        x = x.mean((1, 2))
+    if network.bottleneck is None:
+        return x
+    normed = network.bottleneck_norm
+    x = nn.Dense(network.bottleneck, use_bias=not normed, name="bottleneck_conv")(x.reshape(x.shape[0], -1))
+    return nn.relu(norm(dtype=jnp.float32, name="bottleneck_bn")(x) if normed else x)

@@ -111,6 +111,7 @@ def test_the_objects_table_reads_and_builds(dataset, preset):
     for stage in experiment.order():
         method = build_method(stage, 19)
         assert stage.model["bottleneck_pooling"] == "convolution" and stage.model["bottleneck"] == 128
+        assert stage.model["bottleneck_norm"] == (not preset)
         for network, (source, its_network) in stage.init_from.items():
             assert its_network in build_method(experiment.stages[source], 19).networks and network in method.networks
             assert experiment.stages[source].model == stage.model

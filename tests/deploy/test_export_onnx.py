@@ -26,6 +26,7 @@ MODEL = {
     "width": 4,
     "bottleneck": 8,
     "bottleneck_pooling": "average",
+    "bottleneck_norm": True,
     "temporal_kernel": 5,
     "temporal_init": "identity",
     "layout": "torchvision",
@@ -36,7 +37,7 @@ TWO = {"hallucination": "rgb", "rgb": "rgb"}
 SYSTEMS = {
     "a single stream": [("single_stream", {}, {})],
     "no bottleneck, nothing shrunk": [("single_stream", {}, {"bottleneck": 0})],
-    "slim": [("single_stream", {}, {"layout": "slim", "bottleneck_pooling": "convolution"})],
+    "slim": [("single_stream", {}, {"layout": "slim", "bottleneck_pooling": "convolution", "bottleneck_norm": False})],
     "two streams": [("two_stream", {"modalities": TWO}, {})],
     "two connected streams": [("two_stream", {"modalities": TWO, "connect": True}, {"stage_sizes": (2, 2)})],
     "a student of hallucination": [("hallucination", {"layer": "block2"}, {})],

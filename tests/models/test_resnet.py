@@ -192,7 +192,7 @@ def test_connections_send_gradients_into_both_streams():
 
 
 def test_object_bottleneck_is_a_convolution_over_the_last_map():
-    model = VideoResNet(**SMALL, bottleneck=6, bottleneck_pooling="convolution")
+    model = VideoResNet(**SMALL, bottleneck=6, bottleneck_pooling="convolution", bottleneck_norm=False)
     variables = drawn(model, clips_of(1))
     output = run(model, variables, clips_of(1))
     last, dense = output.maps["block2"], variables["params"]["bottleneck_conv"]
@@ -236,7 +236,15 @@ def test_misplaced_modulation_is_refused():
         jax.eval_shape(single.init, jax.random.key(0), clips_of(1), modulation=given)
 
 
-@pytest.mark.parametrize("bottleneck", [{}, {"bottleneck": 6}, {"bottleneck": 6, "bottleneck_pooling": "convolution"}])
+@pytest.mark.parametrize(
+    "bottleneck",
+    [
+        {},
+        {"bottleneck": 6},
+        {"bottleneck": 6, "bottleneck_pooling": "convolution"},
+        {"bottleneck": 6, "bottleneck_pooling": "convolution", "bottleneck_norm": False},
+    ],
+)
 def test_a_head_is_the_top_of_its_stream(bottleneck):
     """On the stream's last map, or its features, and with its part of the stream's variables, it gives its logits."""
     model = VideoResNet(5, (1, 1), 4, **bottleneck)
