@@ -32,7 +32,7 @@ def pytest_unconfigure():
 
 def pytest_collection_modifyitems(items):
     """Folders of long tests first: at the end, one would keep a worker busy while the others have nothing left."""
-    items.sort(key=lambda item: item.path.parent.name not in ("docs", "faults", "training", "deploy"))
+    items.sort(key=lambda item: item.path.parent.name not in ("docs", "faults", "training", "deploy", "tests"))
 
 
 @pytest.fixture(scope="module", autouse=True)

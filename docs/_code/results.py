@@ -6,6 +6,8 @@ import pathlib
 import statistics
 from collections.abc import Sequence
 
+from hallujax.evaluation.published import COLUMNS
+
 RESULTS = pathlib.Path(__file__).parents[2] / "benchmarks" / "results"
 
 
@@ -15,7 +17,8 @@ def accuracies(name: str, each_seed: bool = True) -> str:
     seeds = [column for column in rows[0] if column.startswith("seed")]
     shown = seeds if each_seed else []
     header = ["system", "tested on", "accuracy %", *shown, "to the RGB ensemble, points (95 %)", "teacher recovered %"]
-    header += ["clip-passes", "NTU cross-subject, published %"]
+    *_, published = rows[0]
+    header += ["clip-passes", f"{COLUMNS[published]}, published %"]
     lines = []
     for row in rows:
         # Not the columns as they are: what is rounded twice may come out wrong, and so many clips have one such share.
@@ -32,7 +35,7 @@ def accuracies(name: str, each_seed: bool = True) -> str:
                 _difference(row),
                 f"{100 * float(row['recovered']):.0f}" if row["recovered"] else "-",
                 f"{int(row['clip_passes']):,}",
-                row["ntu_cross_subject"] or "-",
+                row[published] or "-",
             ]
         )
     return _table(header, lines)
