@@ -19,6 +19,7 @@ NAMES = (
     "hallucination_layers",
     "connections",
     "controls",
+    "few_clips",
     "equal_budget",
     "weak_teachers",
     "sensitivity",

@@ -1,0 +1,46 @@
+"""A quarter of the clips: what distillation adds to depth's weights, patience and smoothed labels.
+
+    hallujax table --config=configs/few_clips.py:mocap_rgbd,cross_subject --workdir=runs/few --seeds 3
+
+The other clips are left out of training, whatever their modalities; every stage takes as many steps as with all.
+All students but RGB start from depth and train for as long as step 3 does in all (see `controls`).
+`--config.data.labelled=0.1` keeps another share.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base, controls, hallucination, streams
+
+
+def add(config: ConfigDict, preset: str) -> None:
+    controls.add(config, preset)
+    config.stages.control_long_smoothing = base.stage(
+        config,
+        "single_stream",
+        options={"modality": "rgb", "label_smoothing": 0.1},
+        init_from={"rgb": ("depth", "depth")},
+    )
+    softening = {key: value for key, value in hallucination.DISTILLATION[preset].items() if key != "scale"}
+    config.stages.distilled_long = base.stage(
+        config,
+        "distillation",
+        options={"teachers": {"depth": "depth"}, "imitation": 0.5} | softening,
+        init_from={"depth": ("depth", "depth"), "student": ("depth", "depth")},
+    )
+    if not preset:  # their stages end on a plateau, or are as long as they are
+        span = config.training.get_ref("epochs") / config.data.get_ref("labelled")
+        for name, stage in config.stages.items():
+            stage.epochs = span * 2.3 if "long" in name else span  # as in `controls`
+    config.systems["RGB from depth, label smoothing, as long (control)"] = base.system(
+        "control_long_smoothing", role="control"
+    )
+    config.systems["Distilled from depth, from its weights, as long"] = base.system("distilled_long", role="privileged")
+
+
+def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
+    config = base.get_config(arguments)
+    config.data.labelled = 0.25
+    preset = base.parse(arguments)[2]
+    streams.add(config, preset)
+    add(config, preset)
+    return config
