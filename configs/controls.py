@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from configs import base, baselines, hallucination, streams, two_stream
 
+LENGTH = 2.3  # of all that step 3 had but depth's, in epochs of a stream: RGB 1, step 2 0.3, step 3 1
+
 
 def add(config: ConfigDict, preset: str) -> None:
     config.stages.control_long = base.stage(
@@ -23,7 +25,7 @@ def add(config: ConfigDict, preset: str) -> None:
     )
     if not preset:  # their stages end on a plateau, or are all as long
         for name in ("control_long", "hallucination_long"):
-            config.stages[name].epochs = config.training.get_ref("epochs") * 2.3  # RGB 1, step 2 0.3, step 3 1
+            config.stages[name].epochs = config.training.get_ref("epochs") * LENGTH
     config.systems["RGB from depth, as long as step 3 (control)"] = base.system("control_long", role="control")
     config.systems["Hallucination from depth, as long"] = base.system("hallucination_long", role="privileged")
 

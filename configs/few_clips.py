@@ -2,7 +2,7 @@
 
     hallujax table --config=configs/few_clips.py:mocap_rgbd,cross_subject --workdir=runs/few --seeds 3
 
-The other clips are left out of training, whatever their modalities; every stage takes as many steps as with all.
+The other clips are left out of training, whatever their modalities; every stage takes about as many steps as with all.
 All students but RGB start from depth and train for as long as step 3 does in all (see `controls`).
 `--config.data.labelled=0.1` keeps another share.
 """
@@ -30,7 +30,7 @@ def add(config: ConfigDict, preset: str) -> None:
     if not preset:  # their stages end on a plateau, or are as long as they are
         span = config.training.get_ref("epochs") / config.data.get_ref("labelled")
         for name, stage in config.stages.items():
-            stage.epochs = span * 2.3 if "long" in name else span  # as in `controls`
+            stage.epochs = span if name in ("depth", "rgb") else span * controls.LENGTH
     config.systems["RGB from depth, label smoothing, as long (control)"] = base.system(
         "control_long_smoothing", role="control"
     )
@@ -38,9 +38,6 @@ def add(config: ConfigDict, preset: str) -> None:
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
-    config = base.get_config(arguments)
+    config = base.composed(arguments, streams.add, add)
     config.data.labelled = 0.25
-    preset = base.parse(arguments)[2]
-    streams.add(config, preset)
-    add(config, preset)
     return config

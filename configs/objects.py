@@ -51,7 +51,7 @@ def get_config(arguments: str = "rgbd_objects,unseen_instances") -> ConfigDict:
         config.transforms.flip = 0.0  # "no augmentation" in the released code
     config.training.model.bottleneck = 128
     config.training.model.bottleneck_pooling = "convolution"  # over the whole last map
-    config.training.model.bottleneck_norm = not preset  # without, RGB from scratch stays at chance: docs/results.md
+    config.training.model.bottleneck_norm = not preset  # without, RGB from scratch hardly learns: docs/results.md
     config.training.model.temporal_kernel = 1  # there is one frame
     config.training.model.temporal_init = "identity"
     for part in (streams, baselines, two_stream, hallucination, moddrop, admd, adversarial, generation):

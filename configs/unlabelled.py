@@ -32,9 +32,6 @@ def add(config: ConfigDict, preset: str) -> None:
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:
-    config = base.get_config(arguments)
+    config = base.composed(arguments, streams.add, add)
     config.data.labelled = 0.25
-    preset = base.parse(arguments)[2]
-    streams.add(config, preset)
-    add(config, preset)
     return config

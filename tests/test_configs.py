@@ -127,6 +127,15 @@ def test_defaults_reach_every_stage_and_a_stage_may_differ():
     assert experiment.stages["rgb"].optimizer.learning_rate == 2e-3
 
 
+def test_few_clips_take_the_steps_of_all_whatever_their_share():
+    settings = config("few_clips")
+    settings.data.labelled, settings.training.epochs = 0.1, 6.0
+    epochs = {name: stage.epochs for name, stage in read_config(settings).stages.items()}
+    assert (epochs.pop("depth"), epochs.pop("rgb")) == pytest.approx((60, 60))
+    assert len(epochs) == 4 and list(epochs.values()) == pytest.approx([138.0] * 4)
+    assert read_config(config("controls")).stages["control_long"].epochs == pytest.approx(2.3 * 15)
+
+
 def test_presets_differ_where_the_sources_do():
     paper, code = (read_config(config("table", f"mocap_rgbd,cross_subject,{p}")) for p in ("paper", "authors_code"))
     assert paper.stages["rgb"].optimizer.name == "sgd" and paper.stages["rgb"].plateau.patience > 0
@@ -146,6 +155,8 @@ def test_presets_differ_where_the_sources_do():
     }
     assert code.stages["rgb"].model["layout"] == "slim" and code.stages["rgb"].model["temporal_kernel"] == 3
     assert code.stages["admd"].options["discriminator_weight"] == 0.5
+    kept = [read_config(config("moddrop", f"mocap_rgbd,cross_subject,{p}")).stages["moddrop"] for p in ("", "paper")]
+    assert [stage.options["keep_values"] for stage in kept] == [1.0, 0.8]
     assert code.stages["two_stream"].options["connect"] and paper.stages["two_stream"].options["connect"]
 
 

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from hallujax.errors import CheckpointError
-from hallujax.training import manifest
+from hallujax.training import checkpoint, manifest
 from hallujax.training.checkpoint import Checkpoints
 from hallujax.training.state import TrainState
 
@@ -128,6 +128,15 @@ def test_over_a_damaged_account_of_orbaxs_nothing_is_lost(saved, kind, step):
     account.write_text(account.read_text().replace("metrics", "me4rics"))
     state, progress, noticed = restored(saved)
     assert (int(state.step), progress, noticed) == (2, {"position": 32}, [])
+
+
+def test_the_account_of_a_checkpoint_that_is_being_written_is_left_alone(saved):
+    """It was taken for a damaged one, as its folder's name is no number."""
+    account = saved / "latest" / "3.orbax-checkpoint-tmp" / "_CHECKPOINT_METADATA"
+    account.parent.mkdir()
+    account.write_text("{")
+    checkpoint._drop_unreadable_accounts(saved)
+    assert account.read_text() == "{"
 
 
 @pytest.mark.parametrize("harm", ["truncated", "removed", "added"])
