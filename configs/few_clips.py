@@ -1,4 +1,4 @@
-"""A quarter of the clips: what distillation adds to depth's weights, patience and smoothed labels.
+"""A quarter of the clips: what distillation and ADMD add to depth's weights, patience and smoothed labels.
 
     hallujax table --config=configs/few_clips.py:mocap_rgbd,cross_subject --workdir=runs/few --seeds 3
 
@@ -9,7 +9,7 @@ All students but RGB start from depth and train for as long as step 3 does in al
 
 from ml_collections import ConfigDict
 
-from configs import base, controls, hallucination, streams
+from configs import admd, base, controls, hallucination, streams
 
 
 def add(config: ConfigDict, preset: str) -> None:
@@ -27,6 +27,7 @@ def add(config: ConfigDict, preset: str) -> None:
         options={"teachers": {"depth": "depth"}, "imitation": 0.5} | softening,
         init_from={"depth": ("depth", "depth"), "student": ("depth", "depth")},
     )
+    admd.add(config, preset)
     if not preset:  # their stages end on a plateau, or are as long as they are
         span = config.training.get_ref("epochs") / config.data.get_ref("labelled")
         for name, stage in config.stages.items():

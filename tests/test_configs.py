@@ -132,7 +132,7 @@ def test_few_clips_take_the_steps_of_all_whatever_their_share():
     settings.data.labelled, settings.training.epochs = 0.1, 6.0
     epochs = {name: stage.epochs for name, stage in read_config(settings).stages.items()}
     assert (epochs.pop("depth"), epochs.pop("rgb")) == pytest.approx((60, 60))
-    assert len(epochs) == 4 and list(epochs.values()) == pytest.approx([138.0] * 4)
+    assert len(epochs) == 5 and list(epochs.values()) == pytest.approx([138.0] * 5)
     assert read_config(config("controls")).stages["control_long"].epochs == pytest.approx(2.3 * 15)
 
 
