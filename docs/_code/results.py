@@ -33,7 +33,7 @@ def accuracies(name: str, each_seed: bool = True) -> str:
                 f"{mean} ± {_percent(statistics.stdev(found))}" if len(found) > 1 else mean,
                 *(_percent(right[seed]) if seed in right else "-" for seed in shown),
                 _difference(row),
-                f"{100 * float(row['recovered']):.0f}" if row["recovered"] else "-",
+                str(round(100 * float(row["recovered"]))) if row["recovered"] else "-",
                 f"{int(row['clip_passes']):,}",
                 row[published] or "-",
             ]

@@ -296,4 +296,4 @@ def difference_text(row: Mapping[str, Any]) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.0f}"
+    return "-" if share is None else str(round(100 * share))  # an int: no "-0"

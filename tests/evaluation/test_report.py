@@ -281,11 +281,13 @@ def test_recovered_memory_and_the_discriminator_are_shown(tmp_path):
     write_run(tmp_path, data=False)
     table = sealed.read(tmp_path / "table.json", "")
     table["rows"][2]["recovered"] = 0.437
+    table["rows"][1]["recovered"] = -0.004
     sealed.write(tmp_path / "table.json", table)
     path = tmp_path / "seed0" / "rgb" / "stage.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"peak_memory_mib": {"process": 1234, "device": None}}))
     page = write_report(tmp_path).read_text()
     assert re.search(r'data-label="teacher recovered, %" class="number">44<', page)
+    assert re.search(r'data-label="teacher recovered, %" class="number">0<', page)
     assert "1\u202f234 MiB" in page
     lines = [{"step": s, "train/accuracy": 0.5, "accuracy/discriminator_real": 0.9, "d/real": 1.0} for s in (1, 2)]
     with_it, without = (

@@ -9,7 +9,7 @@ import pytest
 from configs import baselines
 from hallujax.errors import DataError
 from hallujax.evaluation.evaluate import Predictions, predictions_path
-from hallujax.evaluation.table import as_csv, as_html, as_markdown, tabulate
+from hallujax.evaluation.table import as_csv, as_html, as_markdown, cells, tabulate
 from hallujax.experiment import read_config
 from hallujax.tables import print_table
 
@@ -53,6 +53,8 @@ def test_what_is_recovered_is_measured_from_rgb_to_its_teacher(experiment, workd
     rows = {row["method"]: row for row in tabulate(experiment, {0: workdir})}
     assert rows["RGB from depth (control)"]["recovered"] == pytest.approx((140 - 100) / (180 - 100))
     assert rows["Depth"]["recovered"] is rows["RGB"]["recovered"] is None
+    shown = {share: cells([rows["RGB"] | {"recovered": share}])[1][4] for share in (0.437, -0.0049, -0.006, None)}
+    assert list(shown.values()) == ["44", "0", "-1", "-"]
 
 
 def test_a_teacher_that_is_no_better_has_nothing_to_recover(experiment, tmp_path):
