@@ -15,7 +15,7 @@ from configs import admd, base, baselines, hallucination, streams, two_stream
 
 VALUES = {"imitation": (0.0, 0.25, 0.75, 1.0), "alpha": (0.1, 0.25, 0.75, 0.9)}
 FACTORS = {"scale": (0.01, 0.1, 10.0, 100.0), "temperature": (0.25, 0.5, 2.5)}  # on step 3's own
-RATES = (0.1, 0.3, 3.0, 10.0)  # factors on the learning rate of ADMD's discriminator
+RATES = (0.1, 0.3, 3.0, 10.0, 30.0, 100.0)  # factors on the learning rate of ADMD's discriminator
 
 
 def add(config: ConfigDict, preset: str) -> None:

@@ -27,7 +27,8 @@ def forest(
       mark: what the marks are.
     """
     step = max(1.0, 0.62 * len(series))
-    with canvas(2.3 + 2.3 * len(panels), 0.24 * step * len(labels) + 1.0) as (figure, uris):
+    left = 0.3 + 0.065 * max(map(len, labels))  # inches, of the longest label
+    with canvas(left + 2.3 * len(panels), 0.24 * step * len(labels) + 1.0) as (figure, uris):
         every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, panel in zip(every, panels, strict=True):
             for y, label in enumerate(labels):
@@ -38,7 +39,7 @@ def forest(
                     axes.plot(at, y, marker="d", markersize=5, markerfacecolor="none", color=ORANGE)
             axes.axvline(0, color=INK, linewidth=0.8)
             axes.set_title(textwrap.fill(panel["title"], _TITLE_WIDTH), fontsize=9, loc="left")
-            axes.set_xlabel(xlabel)
+            axes.set_xlabel(textwrap.fill(xlabel, _TITLE_WIDTH))
             axes.set_ylim(len(labels) - 0.5, -0.5)
             axes.set_yticks(range(len(labels)), labels, fontsize=8)
             axes.tick_params(axis="y", length=0)

@@ -1,16 +1,19 @@
 """The commands of the claims, on runs whose every answer is known."""
 
+import contextlib
 import csv
 import json
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from synthetic_run import write_run
 
 from hallujax import cli
 from hallujax.errors import UsageError
-from hallujax.evaluation import comparison, runs
+from hallujax.evaluation import claim_figures, comparison, figures, runs
 from hallujax.evaluation.advantage import advantages, compare_runs
+from hallujax.evaluation.comparison import Difference
 from hallujax.evaluation.lessons import lessons
 from hallujax.evaluation.sensitivity import sensitivity
 
@@ -94,6 +97,34 @@ def test_teachers_writes_its_numbers_and_its_figure(run, tmp_path):
     assert cli.main(["teachers", "--workdir", str(run), "--out", str(tmp_path)]) == 0
     assert len((tmp_path / "teachers.csv").read_text().splitlines()) == 3
     assert "<svg" in (tmp_path / "teachers.svg").read_text()
+
+
+@pytest.mark.parametrize("panels", [1, 3])
+@pytest.mark.parametrize("label", ["Hallucination, its teacher with connections", "RGB"])
+def test_no_word_of_a_forest_is_cut(panels, label, monkeypatch):
+    drawn = []
+
+    @contextlib.contextmanager
+    def kept(width, height):
+        with figures.canvas(width, height) as (figure, uris):
+            yield figure, uris
+        drawn.append(figure)
+
+    monkeypatch.setattr(claim_figures, "canvas", kept)
+    panel = {
+        "title": "RGB + control",
+        "differences": {(label, ""): Difference(1.0, -20.0, 60.0)},
+        "marks": {label: 58.0},
+    }
+    xlabel = "points above the same network without a teacher"
+    claim_figures.forest([panel] * panels, [label, "x"], [""], xlabel=xlabel, mark="its teacher")
+    (figure,) = drawn
+    words = [text for text in figure.findobj(Text) if any(map(str.isalpha, text.get_text()))]  # not a tick out of sight
+    assert {label, "its teacher"} <= {text.get_text() for text in words}
+    for text in words:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text.get_text()
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text.get_text()
 
 
 def made_of(**changes):
