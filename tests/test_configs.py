@@ -27,6 +27,7 @@ NAMES = (
     "compression",
     "admd",
     "admd_no_bottleneck",
+    "admd_fast_discriminator",
     "admd_ablations",
     "admd_steadied",
     "adversarial",

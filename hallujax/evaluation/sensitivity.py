@@ -76,7 +76,7 @@ def draw(run: Run, lines: Sequence[Mapping[str, Any]]) -> str:
         panels.append(
             {
                 "title": f"{method}: {key.removeprefix('options.').replace('learning_rates.', 'rate of the ')}",
-                "values": [f"{line['value']:g}" for line in values],
+                "values": [_short(line["value"]) for line in values],
                 "own": next(place for place, line in enumerate(values) if line["own"]),
                 "means": [100 * line["accuracy"] for line in values],
                 "deviations": [100 * (line["deviation"] or 0.0) for line in values],
@@ -88,6 +88,14 @@ def draw(run: Run, lines: Sequence[Mapping[str, Any]]) -> str:
         row.method: (100 * row.mean, 100 * (row.deviation or 0.0)) for row in across if row and row.mean is not None
     }
     return settings_curves(panels, bands)
+
+
+def _short(value: float) -> str:
+    """`0.75`, `4`, `2e-4`: seven of them fit under a panel."""
+    if value == 0 or abs(value) >= 0.01:
+        return f"{value:g}"
+    digits, exponent = f"{value:e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}"
 
 
 def _curves(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
