@@ -13,6 +13,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from page import ROOT, accuracies_of
 
+from configs import systems as systems_config
+from hallujax.experiment import read_config
+
 sys.path.append(str(ROOT / "tests" / "evaluation"))
 
 from headless_chromium import CHROMIUM, browse
@@ -116,6 +119,19 @@ def test_the_table_is_the_csv(page, tags, site):
         assert recovered == (f"{100 * float(row['recovered']):.0f}" if row["recovered"] else "-")
         assert passes.replace(",", "") == row["clip_passes"]
         assert published == (row["ntu_cross_subject"] or "-")
+
+
+def test_every_system_is_measured_on_quick(tags, site):
+    """As many systems as the page says have three seeds in the small benchmark's files, and a row on a page."""
+    systems = list(read_config(systems_config.get_config()).systems)
+    said = re.search(r"All (\d+) systems of `configs/systems.py`", (ROOT / "docs/quick.md").read_text())
+    measured = set()
+    for name in ("cross_subject", "ablations", "controls"):
+        with open(ROOT / f"benchmarks/results/mocap_rgbd_quick_{name}.csv", newline="") as file:
+            measured |= {row["method"] for row in csv.DictReader(file) if all(row[f"seed{seed}"] for seed in range(3))}
+    assert {system.name for system in systems} <= measured and len(systems) == int(said[1])
+    shown = {row[0] for page in ("quick", "results") for row in tags[site / f"{page}.html"].rows if row}
+    assert {system.name for system in systems} <= shown
 
 
 def test_timings_are_the_csv(tags, site):
