@@ -27,7 +27,6 @@ NAMES = (
     "compression",
     "admd",
     "admd_no_bottleneck",
-    "admd_fast_discriminator",
     "admd_ablations",
     "admd_steadied",
     "adversarial",
