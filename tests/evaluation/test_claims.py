@@ -12,11 +12,10 @@ from synthetic_run import write_run
 from hallujax import cli
 from hallujax.errors import UsageError
 from hallujax.evaluation import claim_figures, comparison, figures, runs
-from hallujax.evaluation import sensitivity as sensitivity_of
 from hallujax.evaluation.advantage import advantages, compare_runs
 from hallujax.evaluation.comparison import Difference
 from hallujax.evaluation.lessons import lessons
-from hallujax.evaluation.sensitivity import sensitivity
+from hallujax.evaluation.sensitivity import _short, sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +181,7 @@ def test_sensitivity_finds_the_stages_that_differ_in_one_number(tmp_path):
     [(0.0, "0"), (0.75, "0.75"), (50.0, "50"), (0.01, "0.01"), (2e-5, "2e-5"), (6.0e-3, "6e-3"), (2.5e-4, "2.5e-4")],
 )
 def test_a_panel_says_its_values_in_few_characters(value, said):
-    assert sensitivity_of._short(value) == said
+    assert _short(value) == said
 
 
 def test_sensitivity_needs_something_that_was_varied(run):
