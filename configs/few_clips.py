@@ -3,39 +3,22 @@
     hallujax table --config=configs/few_clips.py:mocap_rgbd,cross_subject --workdir=runs/few --seeds 3
 
 The other clips are left out of training, whatever their modalities; every stage takes about as many steps as with all.
-All students but RGB start from depth and train for as long as step 3 does in all (see `controls`).
+All students but RGB start from depth and train for as long as step 3 does in all (see `conditions`).
 `--config.data.labelled=0.1` keeps another share.
 """
 
 from ml_collections import ConfigDict
 
-from configs import admd, base, controls, hallucination, streams
+from configs import admd, base, conditions, controls, streams
 
 
 def add(config: ConfigDict, preset: str) -> None:
-    controls.add(config, preset)
-    config.stages.control_long_smoothing = base.stage(
-        config,
-        "single_stream",
-        options={"modality": "rgb", "label_smoothing": 0.1},
-        init_from={"rgb": ("depth", "depth")},
-    )
-    softening = {key: value for key, value in hallucination.DISTILLATION[preset].items() if key != "scale"}
-    config.stages.distilled_long = base.stage(
-        config,
-        "distillation",
-        options={"teachers": {"depth": "depth"}, "imitation": 0.5} | softening,
-        init_from={"depth": ("depth", "depth"), "student": ("depth", "depth")},
-    )
+    conditions.add(config, preset)
     admd.add(config, preset)
     if not preset:  # their stages end on a plateau, or are as long as they are
         span = config.training.get_ref("epochs") / config.data.get_ref("labelled")
         for name, stage in config.stages.items():
             stage.epochs = span if name in ("depth", "rgb") else span * controls.LENGTH
-    config.systems["RGB from depth, label smoothing, as long (control)"] = base.system(
-        "control_long_smoothing", role="control"
-    )
-    config.systems["Distilled from depth, from its weights, as long"] = base.system("distilled_long", role="privileged")
 
 
 def get_config(arguments: str = "mocap_rgbd,cross_subject") -> ConfigDict:

@@ -14,7 +14,8 @@ from configs import base, hallucination, streams
 
 def add(config: ConfigDict, preset: str) -> None:
     config.stages.flow = base.stage(config, "single_stream", options={"modality": "flow"})
-    config.systems["Flow"] = base.system("flow")
+    config.systems["Depth"].role = "other"  # what is to be recovered here is flow's accuracy
+    config.systems["Flow"] = base.system("flow", role="teacher")
     config.systems["RGB + flow, not fine-tuned"] = base.system("rgb", "flow")
     config.stages.flow_hallucination = base.stage(
         config,
@@ -23,6 +24,10 @@ def add(config: ConfigDict, preset: str) -> None:
         | hallucination.DISTILLATION[preset],
         init_from={"flow": ("flow", "flow"), "hallucination": ("flow", "flow")},
     )
+    config.stages.control_flow = base.stage(
+        config, "single_stream", options={"modality": "rgb"}, init_from={"rgb": ("flow", "flow")}
+    )
+    config.systems["RGB from flow (control)"] = base.system("control_flow", role="control")
     config.systems["Flow hallucinated (step 3)"] = base.system("flow_hallucination", role="privileged")
 
 

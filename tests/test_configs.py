@@ -19,6 +19,7 @@ NAMES = (
     "hallucination_layers",
     "connections",
     "controls",
+    "conditions",
     "few_clips",
     "equal_budget",
     "weak_teachers",

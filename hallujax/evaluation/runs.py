@@ -50,7 +50,7 @@ class Row:
       stages: whose mean clip logits predict.
       role: what it is compared as, where the configuration says so; see `comparison.role`.
       missing_seeds: of the table, that have no number yet.
-      recovered: share of the way from RGB alone to its teacher; see `table.tabulate`.
+      recovered: share of the way from RGB alone to the table's teacher; see `table.tabulate`.
     """
 
     method: str

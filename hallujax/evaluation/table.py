@@ -91,10 +91,10 @@ def _correct(system: System, workdirs: Mapping[int, pathlib.Path], row: Mapping[
 
 
 def _recovered(row: Mapping[str, Any], *ends: Mapping[str, Any]) -> float | None:
-    """How much of the way from RGB alone to its teacher (roles `rgb` and `teacher`) a row tested on RGB has come.
+    """How much of the way from RGB alone to the table's teacher (roles `rgb` and `teacher`) a row has come.
 
-    1 is the "full recovery of the teacher's accuracy" of the slides. None for other rows, and unless the teacher is
-    the better of the two.
+    1 is the "full recovery of the teacher's accuracy" of the slides. None for rows not tested on RGB alone, and unless
+    the teacher is the better of the two.
     """
     if len(ends) < 2 or row["test_modalities"] != ["rgb"] or row["role"] == "rgb":
         return None
