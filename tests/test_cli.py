@@ -34,7 +34,10 @@ def test_wrong_configurations_are_named(fails, tmp_path):
     assert "unknown preset 'papre'; known: paper, authors_code" in fails(
         2, *train, f"{CONFIG}:mocap_rgbd,cross_view,papre"
     )
-    assert "unknown configuration key" in fails(2, *train, CONFIG, "--config.trainning.epochs=3")
+    said = fails(2, *train, CONFIG, "--config.training.epoch=3")
+    assert """unknown configuration key 'epoch' (Did you mean "epochs" instead of "epoch"?); configs/base.py""" in said
+    assert "unknown configuration key 'dept' (Did" in fails(2, *train, CONFIG, "--config.stages.dept.epochs=3")
+    assert "unknown configuration key 'x';" in fails(2, *train, CONFIG, "--config.x=3")
     assert "learning" in fails(2, *train, CONFIG, "--config.training.optimizer.learningrate=3")
     assert "could not convert" in fails(2, *train, CONFIG, "--config.training.epochs=many")
     assert "epochs is -1" in fails(2, *train, CONFIG, "--config.training.epochs=-1.0")
@@ -44,7 +47,10 @@ def test_wrong_configurations_are_named(fails, tmp_path):
 def test_wrong_data_is_named(fails, tiny, tmp_path):
     train = ("train", f"--workdir={tmp_path}/run", CONFIG)
     missing = fails(3, *train, f"--config.data.directory={tmp_path}/nowhere")
-    assert "nowhere/mocap_rgbd" in missing and "hallujax prepare" in missing
+    assert "no dataset.json" in missing and "--config.data.directory" in missing
+    assert f"`hallujax prepare mocap_rgbd --out {tmp_path}/nowhere` makes it" in missing
+    ntu = fails(3, "train", f"--workdir={tmp_path}/run", f"{CONFIG}:ntu_rgbd60", f"--config.data.directory={tmp_path}")
+    assert f"`hallujax prepare ntu_rgbd60 --out {tmp_path} --raw RAW` makes it" in ntu
     here = f"--config.data.directory={tiny.parent}"
     assert "known" in fails(2, *train, here, "--config.data.protocol=cross_planet")
     assert "known: uniform, mixed" in fails(
@@ -61,6 +67,19 @@ def test_wrong_model_options_are_named(fails, tiny, tmp_path):
 def test_evaluate_and_report_want_a_run(fails, tmp_path):
     assert "no workdir" in fails(2, "evaluate", f"--workdir={tmp_path}")
     assert "no run" in fails(2, "report", f"--runs={tmp_path}")
+    (tmp_path / "run" / "rgb").mkdir(parents=True)
+    (tmp_path / "run" / "rgb" / "stage.json").touch()
+    assert f"is one stage; give the workdir it lies in, {tmp_path}/run" in fails(
+        2, "report", f"--runs={tmp_path}/run/rgb"
+    )
+
+
+@pytest.mark.parametrize("command", ["demo", "table"])
+def test_no_seeds_are_refused_before_anything_is_made(tmp_path, capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([command, f"--{'out' if command == 'demo' else 'workdir'}={tmp_path}/run", "--seeds=0"])
+    assert stop.value.code == 2 and "--seeds: 0 is no count" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_arguments_that_no_command_takes():

@@ -34,13 +34,22 @@ def read_flags(arguments: Sequence[str]):
             left_over = values(["hallujax", *arguments])[1:]
             config = values.config
     except (AttributeError, KeyError) as error:
-        lines = str(error.args[0] if error.args else error).split("\n")
-        raise UsageError(f"unknown configuration key: {' '.join(lines)}; configs/base.py lists them all") from error
+        raise UsageError(
+            f"unknown configuration key {_unknown(error)}; configs/base.py lists what all have, {path} its stages"
+        ) from error
     except (flags.Error, ValueError, TypeError, SyntaxError, ImportError) as error:
         raise UsageError(f"configuration: {_last_line(error)}") from error
     if left_over:
         raise UsageError(f"unrecognized arguments: {' '.join(left_over)}")
     return read_config(config)
+
+
+def _unknown(error: BaseException) -> str:
+    """The key and what ml_collections takes it for, out of the errors that it wraps it in."""
+    while error.args and isinstance(error.args[0], BaseException):
+        error = error.args[0]
+    key, _, meant = str(error.args[0] if error.args else error).partition("\n")
+    return f"{key} ({meant})" if meant else key
 
 
 def _last_line(error: Exception) -> str:

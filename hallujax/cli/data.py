@@ -19,7 +19,9 @@ def add(command) -> None:
     sub.add_argument("dataset", choices=DATASETS)
     sub.add_argument("--out", type=local_folder, required=True, help="the dataset becomes a folder in this one")
     sub.add_argument("--workers", type=int, help="processes (as many as cores)")
-    sub.add_argument("--preset", default="standard", help="rendered sets: tiny, quick, standard, full (%(default)s)")
+    sub.add_argument(
+        "--preset", default="standard", help="rendered sets: tiny, quick, standard; full mocap_rgbd (%(default)s)"
+    )
     sub.add_argument("--seed", type=int, default=0, help="rendered sets: of everything random (%(default)s)")
     sub.add_argument("--raw", type=pathlib.Path, help="all others: folder of the raw files")
     sub.add_argument("--size", type=int, default=256, help="all others: pixels a side (%(default)s)")

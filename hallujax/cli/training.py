@@ -12,11 +12,18 @@ from hallujax.cli.folders import folder, local_folder
 from hallujax.cli.processes import add_flags, in_processes
 
 
+def _count(text: str) -> int:
+    """The type of a flag that says how many."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no count; at least one is needed")
+    return int(text)
+
+
 def add(command) -> None:
     """Declares the commands; `command` as in `hallujax.cli`."""
     sub = command("demo", _demo, "render the benchmark, train every system of the table, write the report")
     sub.add_argument("--out", type=local_folder, default=pathlib.Path("runs/demo"), help="output folder (%(default)s)")
-    sub.add_argument("--seeds", type=int, default=1, help="seeds to train, 0 to N-1 (%(default)s)")
+    sub.add_argument("--seeds", type=_count, default=1, help="seeds to train, 0 to N-1 (%(default)s)")
 
     train = in_processes(_train)
     sub = command("train", train, "train a configuration's stages, or what is left of them", takes_flags=True)
@@ -28,7 +35,7 @@ def add(command) -> None:
     sub = command("table", table, "train a configuration over several seeds and tabulate it", takes_flags=True)
     _configured(sub)
     sub.add_argument("--workdir", type=folder, required=True, help="seed0, seed1, ... are made in it")
-    sub.add_argument("--seeds", type=int, default=3, help="seeds to train, 0 to N-1 (%(default)s)")
+    sub.add_argument("--seeds", type=_count, default=3, help="seeds to train, 0 to N-1 (%(default)s)")
     add_flags(sub)
 
     sub = command("tune", _tune, "choose settings by validation accuracy, a run for each", takes_flags=True)

@@ -43,16 +43,11 @@ def _import(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _export(options: argparse.Namespace, rest: Sequence[str]) -> None:
     del rest
-    from hallujax.evaluation.finished import read_settings
-    from hallujax.experiment import from_json
+    from hallujax.evaluation.finished import read_experiment
     from hallujax.models.pretrained.exported import write_torchvision
     from hallujax.training.start import build_method, read_network
 
-    try:
-        settings = read_settings(options.run_folder)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{options.run_folder} is no run: it has no run.json") from error
-    stages = from_json(settings["config"]).stages
+    stages = read_experiment(options.run_folder).stages
     if options.stage not in stages:
         raise UsageError(f"{options.run_folder} has no stage {options.stage!r}; it has {', '.join(stages)}")
     stage = stages[options.stage]

@@ -2,8 +2,19 @@
 
 import hashlib
 import json
+from pathlib import PurePath
 
 PREPARE = "run `hallujax prepare` to build it"
+RENDERED = ("mocap_rgbd", "rgbd_objects")  # without raw files
+
+
+def how_to_prepare(directory: PurePath) -> str:
+    """The command that would make the dataset at `directory`, and what to say if it is elsewhere."""
+    raw = "" if directory.name in RENDERED else " --raw RAW"
+    return (
+        f"`hallujax prepare {directory.name} --out {directory.parent}{raw}` makes it; if it is elsewhere, "
+        "--config.data.directory=FOLDER says where in training, --data FOLDER afterwards"
+    )
 
 
 def fingerprint(info: dict, index: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from hallujax import paths, sealed
 from hallujax.data.examples import Example
-from hallujax.data.fingerprint import PREPARE, fingerprint
+from hallujax.data.fingerprint import PREPARE, fingerprint, how_to_prepare
 from hallujax.data.local_copy import local_copy
 from hallujax.data.pictures import decode_picture
 from hallujax.data.shards import Shards, count_records
@@ -67,7 +67,10 @@ class PreparedDataset:
             info = json.loads((directory / "dataset.json").read_text())
             index = np.load(directory / "clips.npy", mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
-            raise DataError(f"no prepared dataset at {directory} ({error.filename} is missing): {PREPARE}") from error
+            missing = pathlib.Path(error.filename).name
+            raise DataError(
+                f"no prepared dataset at {directory} (no {missing}): {how_to_prepare(directory)}"
+            ) from error
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{directory}: dataset.json or clips.npy is damaged ({error}): {PREPARE} again") from error
         try:

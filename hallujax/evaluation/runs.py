@@ -105,12 +105,14 @@ def read_run(folder: pathlib.Path) -> Run:
     """Reads a demo's output folder, or any folder that holds stages.
 
     Raises:
-      UsageError: `folder` is not a folder, or holds neither a table nor a stage.
+      UsageError: `folder` is not a folder, holds neither a table nor a stage, or is a stage's own.
       DataError: table.json or results.json is not what its format says, or stages predicted different clips or classes.
     """
     folder = paths.as_path(folder)
     if not folder.is_dir():
-        raise UsageError(f"no run folder at {folder}: `hallujax demo --out {folder}` makes one")
+        raise UsageError(f"no run folder at {folder}: `hallujax table --workdir={folder} --config=...` makes one")
+    if (folder / "stage.json").exists():
+        raise UsageError(f"{folder} is one stage; give the workdir it lies in, {paths.absolute(folder).parent}")
     problems: list[str] = []
     seeds = {path.name.removeprefix("seed"): path for path in sorted(folder.glob("seed*")) if path.is_dir()}
     table = _read_sealed(folder / "table.json", problems)
