@@ -17,6 +17,7 @@ from hallujax.errors import UsageError
 from hallujax.training.optimizer import OptimizerOptions
 from hallujax.training.sharding import MeshOptions
 
+ROLES = ("rgb", "ensemble", "control", "rgb+control", "smoothing", "teacher", "privileged", "other")  # see `System`
 IMAGENET = "imagenet"  # as the stage of an `init_from`: the ImageNet weights of `Experiment.imagenet_weights`
 
 
@@ -62,6 +63,13 @@ class PlateauOptions:
     patience: int
     factor: float
     drops: int
+
+    def __post_init__(self):
+        if self.patience < 0 or self.drops < 0 or not 0 < self.factor <= 1:
+            raise UsageError(
+                f"plateau is patience={self.patience}, factor={self.factor}, drops={self.drops}; "
+                "patience and drops must not be negative, and factor must lie in (0, 1]"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,6 +205,9 @@ class Experiment:
             names += [parent for parent in self.parents(found) if parent not in names]
         return names
 
+    def _from_imagenet(self, name: str) -> bool:
+        return any(source == IMAGENET for source, _ in self.stages[name].init_from.values())
+
     def stage_seed(self, name: str) -> int:
         """A seed of the stage's own, so that two stages alike in all but name are two independent runs."""
         return zlib.crc32(f"{self.seed}/{name}".encode()) >> 1
@@ -204,8 +215,9 @@ class Experiment:
     def identity(self, name: str) -> dict[str, Any]:
         """All that decides a stage's result, as plain JSON.
 
-        Where the data are, where and how it is computed, and logging are not part of it, nor is what becomes of a run
-        that met bad records or numbers: a run that was stopped by them may go on with another answer.
+        Where the data are, where and how it is computed, and logging are not part of it, nor are ImageNet weights that
+        nothing of it starts from, nor what becomes of a run that met bad records or numbers: a run that was stopped by
+        them may go on with another answer.
         """
         data = _without_defaults(self.data)
         for key in ("directory", "evaluation_batch_size", "threads", "keep_decoded", "bad_records"):
@@ -220,7 +232,7 @@ class Experiment:
                     "seed": self.seed,
                     "data": data,
                     "transforms": dataclasses.asdict(self.transforms),
-                    "imagenet_weights": self.imagenet_weights,
+                    "imagenet_weights": self.imagenet_weights if any(map(self._from_imagenet, stages)) else "",
                     "stages": stages,
                 }
             )
@@ -242,6 +254,8 @@ def read_config(config: ConfigDict) -> Experiment:
         raise UsageError("the configuration declares no stages")
     systems = [_read(System, {"name": name} | row, f"systems.{name}") for name, row in raw.pop("systems", {}).items()]
     for system in systems:
+        if system.role not in ROLES:
+            raise UsageError(f"systems.{system.name}.role is {system.role!r}; known: {', '.join(ROLES)}")
         if unknown := set(system.stages) - set(stages):
             raise UsageError(f"system {system.name!r} needs the stages {sorted(unknown)}, which are not declared")
     raw.pop("training", None)

@@ -382,7 +382,7 @@ def learning_pace(logits: Array, other_logits: Array, labels: Array, mask: Array
       alpha: how much is taken from the faster one, not negative.
 
     Returns:
-      A scalar in (0, 1], a number and not a function of the logits to the gradient.
+      A scalar in [0, 1], a number and not a function of the logits to the gradient.
     """
     known = mask * (labels >= 0)
 

@@ -20,7 +20,7 @@ from hallujax.training import processes
 from hallujax.training.earlier import with_earlier
 from hallujax.training.processes import is_first
 from hallujax.training.sharding import make_mesh
-from hallujax.training.stages import finished, train, work_left
+from hallujax.training.stages import finished, for_dataset, train, work_left
 from hallujax.training.start import build_method
 from hallujax.training.stop import Stopped
 from hallujax.training.summary import read_summary
@@ -44,6 +44,7 @@ def train_table(experiment: Experiment, out: pathlib.Path, seeds: int, *, comman
     if seeds < 1:
         raise UsageError(f"--seeds is {seeds}; at least one is needed")
     dataset = PreparedDataset.open(paths.as_path(experiment.data.directory) / experiment.data.dataset)
+    experiment = for_dataset(experiment, dataset)
     splits = split(dataset, experiment.data.protocol)
     workdirs = {seed: out / f"seed{seed}" for seed in range(seeds)}
     work = [work_left(experiment, workdir, dataset, splits) for workdir in workdirs.values()]

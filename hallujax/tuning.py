@@ -21,7 +21,7 @@ from hallujax.data.records import PreparedDataset
 from hallujax.errors import NotFiniteError, UsageError
 from hallujax.evaluation.evaluate import Predictions, predictions_path
 from hallujax.experiment import Experiment
-from hallujax.training.stages import train, work_left
+from hallujax.training.stages import for_dataset, train, work_left
 from hallujax.training.summary import is_done, read_summary
 
 Settings = dict[str, str]  # {configuration key: value}, as on the command line
@@ -54,7 +54,8 @@ def tune(
       The rows of `tune.csv`, best first, ties in the order of trial.
 
     Raises:
-      UsageError: for a key or value that is none, or keys that leave the stage as it is.
+      UsageError: for a key or value that is none, keys that leave the stage as it is, or a `start_from` without a
+        finished stage.
       HallujaxError: as `training.stages.train`.
     """
     values = dict(_key_and_values(each) for each in varied)
@@ -64,7 +65,14 @@ def tune(
     _check_different(experiments, stage)
     first = next(iter(experiments.values()))
     dataset = PreparedDataset.open(paths.as_path(first.data.directory) / first.data.dataset)
-    places = [out / name for name in experiments] + ([start_from] if start_from else [])
+    experiments = {name: for_dataset(experiment, dataset) for name, experiment in experiments.items()}
+    places = [out / name for name in experiments]
+    if start_from is not None:
+        if not any(is_done(start_from / each) for experiment in experiments.values() for each in experiment.stages):
+            raise UsageError(
+                f"--start-from {start_from} has none of the stages finished; name one seed's workdir, as TABLE/seed0"
+            )
+        places.append(start_from)
     for name, experiment in experiments.items():
         _take_over(experiment, out / name, places)
     passes, done = _budget(experiments, dataset, out)
@@ -160,7 +168,10 @@ def _take_over(experiment: Experiment, folder: pathlib.Path, places: Sequence[pa
     """Links the finished stages of other folders that were made by the same settings; from or to a bucket, copies."""
     folder.mkdir(parents=True, exist_ok=True)
     for stage in experiment.order():
-        if (folder / stage.name).exists():
+        here = folder / stage.name
+        if not paths.in_bucket(folder) and here.is_symlink() and not here.exists():
+            here.unlink()  # what was lent has moved
+        if here.exists():
             continue
         for place in places:
             if is_done(place / stage.name):
@@ -168,9 +179,9 @@ def _take_over(experiment: Experiment, folder: pathlib.Path, places: Sequence[pa
                 del made_by["dataset_fingerprint"]  # `train` compares it
                 if made_by == experiment.identity(stage.name):
                     if paths.in_bucket(folder) or paths.in_bucket(place):
-                        _copy(place / stage.name, folder / stage.name)
-                    else:
-                        os.symlink(os.path.relpath(place / stage.name, folder), folder / stage.name)
+                        _copy(place / stage.name, here)
+                    else:  # where the folders really are: a link is followed from there
+                        here.symlink_to(os.path.relpath((place / stage.name).resolve(), folder.resolve()))
                     break
 
 

@@ -128,6 +128,24 @@ def test_defaults_reach_every_stage_and_a_stage_may_differ():
     assert experiment.stages["rgb"].optimizer.learning_rate == 2e-3
 
 
+def test_a_role_that_no_comparison_knows_is_refused():
+    settings = config("streams")
+    settings.systems.RGB.role = "rbg"
+    with pytest.raises(UsageError, match=r"systems\.RGB\.role is 'rbg'; known: rgb, ensemble"):
+        read_config(settings)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("plateau.patience", -1), ("plateau.factor", 0.0), ("optimizer.warmup", 1.5), ("optimizer.clip", -1.0)],
+)
+def test_numbers_that_make_no_sense_are_refused(key, value):
+    settings = config("streams")
+    settings.training.update_from_flattened_dict({key: value})
+    with pytest.raises(UsageError, match=key.split(".")[1]):
+        read_config(settings)
+
+
 def test_few_clips_take_the_steps_of_all_whatever_their_share():
     settings = config("few_clips")
     settings.data.labelled, settings.training.epochs = 0.1, 6.0

@@ -575,10 +575,39 @@ def test_unknown_methods_and_options_are_named():
         ("hallucination", {"teacher": "joints", "layer": "block1"}),
         ("side_information", {"teacher": "joints"}),
         ("two_stream", {"modalities": {"joints": "joints", "rgb": "rgb"}, "connect": True}),
+        ("moddrop", {"modalities": {"joints": "joints", "rgb": "rgb"}}),
     ):
         with pytest.raises(UsageError, match="needs the maps"):
             methods.build(name, STREAM, options)
-    with pytest.raises(UsageError, match=r"set model\.bottleneck"):
-        methods.build("hallucination", STREAM.clone(bottleneck=None), {"teacher": "joints", "layer": "features"})
+    for name, options in (("hallucination", {"layer": "features"}), ("admd", {}), ("adversarial", {})):
+        with pytest.raises(UsageError, match=r"set model\.bottleneck"):
+            methods.build(name, STREAM.clone(bottleneck=None), options | {"teacher": "joints"})
     with pytest.raises(UsageError, match="two networks"):
         methods.build("two_stream", STREAM, {"modalities": {"rgb": "rgb"}})
+
+
+@pytest.mark.parametrize(
+    "name, options, said",
+    [
+        (
+            "hallucination",
+            {"layer": "block2", "imitation": 1.5},
+            "imitation is 1.5; it must be from 0 to 1",
+        ),  # ascent on the labels
+        ("hallucination", {"layer": "block2", "alpha": -1.0}, "alpha is -1.0; it must be from 0 to 1"),
+        ("hallucination", {"layer": "block2", "scale": -0.5}, "scale is -0.5; it must be at least 0"),
+        ("hallucination", {"layer": "block2", "temperature": 0.0}, "temperature is 0.0; it must be positive"),
+        ("side_information", {"scale": -0.5}, "scale is -0.5"),
+        ("distillation", {"teachers": {"depth": "depth"}, "imitation": -0.1}, "imitation is -0.1"),
+        ("graph_distillation", {"teachers": {"depth": "depth"}, "temperature": -1.0}, "temperature is -1.0"),
+        ("single_stream", {"label_smoothing": 1.2}, "label_smoothing is 1.2"),
+        ("balanced_two_stream", {"modalities": {"depth": "depth", "rgb": "rgb"}, "alpha": -1.0}, "alpha is -1.0"),
+        ("admd", {"discriminator_weight": -1.0}, "discriminator_weight is -1.0"),
+        ("admd", {"discriminator_smoothing": 2.0}, "discriminator_smoothing is 2.0"),
+        ("admd", {"r1": float("nan")}, "r1 is nan"),
+        ("admd", {"task": "object", "discriminator_batch_norm": True}, "batch_norm belongs to task='action'"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_trained(name, options, said):
+    with pytest.raises(UsageError, match=said):
+        methods.build(name, STREAM, options)

@@ -98,7 +98,7 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
         from hallujax.training.processes import is_first
         from hallujax.training.stages import train
 
-    train(config, options.workdir)
+    config = train(config, options.workdir)
     if is_first():
         from hallujax.evaluation.table import tabulate
         from hallujax.tables import print_table

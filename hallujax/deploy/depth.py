@@ -19,13 +19,14 @@ from hallujax import paths
 from hallujax.data.transforms import encode
 from hallujax.deploy.container import one_line
 from hallujax.deploy.predictor import Predictor, Scores, Trust, filled
-from hallujax.deploy.run import read_networks, read_run, read_settings
+from hallujax.deploy.run import read_run, read_settings
 from hallujax.deploy.system import FUSED, Bound, RgbSystem, TrainedSystem, Variables
 from hallujax.deploy.video import Clip, fit, fit_depth, open_clip, open_depth
 from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.evaluation.noisy import judge_depth, teacher_of
 from hallujax.evaluation.robustness import DISCRIMINATOR
 from hallujax.evaluation.robustness_systems import choose_systems
+from hallujax.training.checkpoint import read_networks
 from hallujax.training.start import build_method
 
 MISSING = 0.1  # share of frames that one modality may have more than the other

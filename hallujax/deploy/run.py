@@ -1,7 +1,7 @@
 """The RGB side of a run: what `hallujax.load` and `hallujax export` take from a workdir."""
 
 import pathlib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from hallujax import paths
@@ -12,8 +12,7 @@ from hallujax.evaluation import finished
 from hallujax.evaluation.evaluate import Predictions
 from hallujax.evaluation.table import tabulate
 from hallujax.experiment import Experiment, from_json
-from hallujax.models.streams import Variables
-from hallujax.training.checkpoint import Checkpoints
+from hallujax.training.checkpoint import read_networks
 from hallujax.training.summary import read_summary
 
 
@@ -172,19 +171,6 @@ def _modalities_at_test(workdir: pathlib.Path, stage: str) -> list[str]:
 def _member(experiment: Experiment, name: str) -> Member:
     stage = experiment.stages[name]
     return Member(stage=name, method=stage.method, options=stage.options, model=stage.model, models=stage.models)
-
-
-def read_networks(folder: pathlib.Path, names: Collection[str]) -> Variables:
-    """`{"params", "batch_stats"}` of the named networks of a finished stage's folder.
-
-    Raises:
-      CheckpointError: if there are none or they cannot be read.
-    """
-    checkpoints = Checkpoints(folder / "checkpoints")
-    try:
-        return checkpoints.restore_best(read_summary(folder).get("best_step"), networks=names)
-    finally:
-        checkpoints.close()
 
 
 def _modalities(workdir: pathlib.Path, experiment: Experiment, stages: list[str]) -> list[str]:

@@ -41,10 +41,10 @@ class Difference:
 
 
 def role(row: Row) -> str:
-    """What a row is compared as: a key of REFERENCE_NAMES, "privileged", or "other" (needs more than RGB).
+    """What a row is compared as, one of `experiment.ROLES`.
 
-    The table may say so (`role`); else the names do: "RGB", "RGB ensemble", "control", "RGB + control". Every
-    other system tested on RGB alone was taught by the privileged modality.
+    The table may say so; else the names do: "RGB", "RGB ensemble", "control", "RGB + control". Every other
+    system tested on RGB alone was taught by the privileged modality.
     """
     if row.role is not None:
         return row.role

@@ -7,8 +7,8 @@ from hallujax import paths, sealed
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import CheckpointError, DataError, UsageError
 from hallujax.experiment import Experiment, from_json
-from hallujax.training.checkpoint import Checkpoints
-from hallujax.training.summary import is_done, read_summary
+from hallujax.training.checkpoint import read_networks
+from hallujax.training.summary import is_done
 
 
 def seed_folders(folder: pathlib.Path) -> dict[int, pathlib.Path]:
@@ -78,7 +78,4 @@ def restore(stage: pathlib.Path, dataset: PreparedDataset) -> dict[str, Any]:
             f"{stage.name} was trained on another {dataset.name} ({trained_on[:12]}) than the one in "
             f"{dataset.directory.parent} ({dataset.fingerprint[:12]}): its predictions would not be comparable"
         )
-    checkpoints = Checkpoints(stage / "checkpoints")
-    networks = checkpoints.restore_best(read_summary(stage).get("best_step"))
-    checkpoints.close()
-    return networks
+    return read_networks(stage)

@@ -57,9 +57,13 @@ def judge_depth(params: dict, batch_stats: dict, depth: Array, *, admd: Method) 
 
 
 def rgb_streams(params: dict, batch_stats: dict, rgb: Array, *, method: Method) -> dict[str, StreamOutput]:
-    """What the streams that see RGB say of encoded `rgb`, without their maps."""
+    """What the streams that see RGB say of encoded `rgb`, without their maps.
+
+    Not of one declared before a stream of depth, to which it may give its maps.
+    """
     nets = Networks(method.networks, params, batch_stats)
-    return {n: nets(n, rgb).replace(maps={}) for n, modality in method.modalities.items() if modality == "rgb"}
+    others = [i for i, modality in enumerate(method.modalities.values()) if modality != "rgb"]
+    return {name: nets(name, rgb).replace(maps={}) for name in list(method.modalities)[max(others, default=-1) + 1 :]}
 
 
 def predict_knowing(

@@ -106,7 +106,8 @@ def _settings(stage: Mapping[str, Any]) -> Settings:
     """All that makes a stage but its name, flat, every player with a learning rate of its own."""
     rest = {key: value for key, value in stage.items() if key not in ("name", "optimizer")}
     optimizer = dict(stage["optimizer"])
-    rates = {"student": optimizer["learning_rate"], "discriminator": optimizer["learning_rate"]}
+    players = ("student", "discriminator") if stage["method"] == "admd" else ("student",)
+    rates = dict.fromkeys(players, optimizer["learning_rate"])
     rates |= optimizer.pop("learning_rates", {})
     del optimizer["learning_rate"]
     return _flat(rest | {"optimizer": optimizer, "learning_rates": rates})

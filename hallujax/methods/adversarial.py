@@ -1,6 +1,7 @@
 """What a discriminator teaches: it tells the teacher's features from the student's, which learns to deceive it."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,7 +10,16 @@ import jax.numpy as jnp
 
 from hallujax import losses
 from hallujax.errors import UsageError
-from hallujax.methods.method import Array, Method, clip_logits, frames_only, one_of, present_streams
+from hallujax.methods.method import (
+    Array,
+    Method,
+    clip_logits,
+    comparable_features,
+    frames_only,
+    in_range,
+    one_of,
+    present_streams,
+)
 from hallujax.models import Discriminator, VideoResNet, head_of
 from hallujax.models.discriminator import ACTION_LAYERS
 from hallujax.models.streams import Networks
@@ -57,14 +67,25 @@ def admd(
       spectral_norm: of the discriminator's weights; see `Discriminator`.
       predict_from: the student's own classifier; the discriminator's first K logits; or the teacher's classifier, a
         frozen network `classifier`, for a student that did not start from the teacher.
+
+    Raises:
+      UsageError: for a value that is not known or out of its range, or options that do not go together.
     """
     modalities = {teacher: teacher, "hallucination": student_modality}
     one_of("objective", objective, ("non_saturating", "minimax"))
     one_of("task", task, ("action", "object"))
     one_of("predict_from", predict_from, ("classifier", "discriminator", "teacher"))
     one_of("features", features, ("last", "pooled"))
+    for option, value, high in (
+        ("discriminator_weight", discriminator_weight, math.inf),
+        ("discriminator_smoothing", discriminator_smoothing, 1),
+        ("r1", r1, math.inf),
+    ):
+        in_range(option, value, 0, high)
     if features == "pooled":
         frames_only("features=pooled", teacher, student_modality)
+    else:
+        comparable_features(stream, teacher, student_modality)
     if r1 and (discriminator_batch_norm or spectral_norm):
         raise UsageError(
             "r1 is for a discriminator without batch norm and spectral norm, which its gradient would move"

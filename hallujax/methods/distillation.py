@@ -4,9 +4,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from hallujax import losses
-from hallujax.data.joints import JOINTS
 from hallujax.errors import UsageError
-from hallujax.methods.method import Method, clip_logits, frames_only, mean_logits, one_of, present_streams
+from hallujax.methods.method import (
+    Method,
+    clip_logits,
+    comparable_features,
+    frames_only,
+    in_range,
+    mean_logits,
+    one_of,
+    present_streams,
+    softening,
+)
 from hallujax.models import VideoResNet, head_of
 
 
@@ -36,6 +45,9 @@ def hallucination(
       alpha: weight of the feature term.
       scale: of the feature term; see `losses.hallucination`.
       layer: the map the feature term compares, a key of `StreamOutput.maps`, or `features`; of several, their sum.
+
+    Raises:
+      UsageError: for a layer that is none or that the two do not have alike, or a number out of its range.
     """
     layers = (layer,) if isinstance(layer, str) else tuple(layer)
     for name in layers:
@@ -44,8 +56,11 @@ def hallucination(
             frames_only(f"layer={name}", teacher, student_modality)
     if not layers:
         raise UsageError("option layer names none; a feature term of nothing is alpha=0")
-    if "features" in layers and stream.bottleneck is None and len({JOINTS} & {teacher, student_modality}) == 1:
-        raise UsageError("features of frames and joints have one size only behind a bottleneck: set model.bottleneck")
+    if "features" in layers:
+        comparable_features(stream, teacher, student_modality)
+    softening(imitation, temperature)
+    in_range("alpha", alpha, 0, 1)
+    in_range("scale", scale, 0)
 
     def feature(output, name):
         return output.features if name == "features" else output.maps[name]
@@ -106,6 +121,7 @@ def side_information(
       scale: of the feature term, `losses.hallucination`; the labels' five terms have weight 1.
     """
     frames_only("side_information", teacher, student_modality)
+    in_range("scale", scale, 0)
     plain, head = student_modality, f"{teacher}_head"
     modalities = {teacher: teacher, plain: student_modality, "hallucination": student_modality}
     layer = f"block{len(stream.stage_sizes)}"
@@ -168,9 +184,10 @@ def distillation(
       imitation, temperature, soften_student, temperature_squared: see `losses.generalized_distillation`.
 
     Raises:
-      UsageError: without a teacher, or for one that is called `student`.
+      UsageError: without a teacher, for one that is called `student`, or a number out of its range.
     """
     check_teachers(teachers)
+    softening(imitation, temperature)
     modalities = {**teachers, "student": student_modality}
 
     def student_losses(outputs, batch):

@@ -9,7 +9,7 @@ from flax import linen as nn
 from hallujax import losses
 from hallujax.errors import UsageError
 from hallujax.methods.distillation import check_teachers
-from hallujax.methods.method import Array, Method, clip_logits, present_streams
+from hallujax.methods.method import Array, Method, clip_logits, present_streams, softening
 from hallujax.models import VideoResNet
 
 
@@ -64,6 +64,7 @@ def graph_distillation(
       UsageError: as `distillation`, and for a teacher that is called `edges`.
     """
     check_teachers(teachers)
+    softening(imitation, temperature)
     if "edges" in teachers:
         raise UsageError("no teacher of graph_distillation may be called edges: that is the network of the weights")
     modalities = {**teachers, "student": student_modality}

@@ -8,6 +8,7 @@ wiring serves training, where everything is there, and evaluation, where only `t
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -73,6 +74,26 @@ def one_of(option: str, value: str, known: tuple[str, ...]) -> None:
     """Raises UsageError for an option's value that is not known."""
     if value not in known:
         raise UsageError(f"option {option} is {value!r}; known: {', '.join(known)}")
+
+
+def in_range(option: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raises UsageError for an option's number outside `[low, high]`."""
+    if not low <= value <= high:
+        bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise UsageError(f"option {option} is {value}; it must be {bounds}")
+
+
+def softening(imitation: float, temperature: float) -> None:
+    """Raises UsageError for an imitation that is no share, or a temperature that is not positive."""
+    in_range("imitation", imitation, 0, 1)
+    if not temperature > 0:
+        raise UsageError(f"option temperature is {temperature}; it must be positive")
+
+
+def comparable_features(stream: nn.Module, *modalities: str) -> None:
+    """Raises UsageError if the features of streams of frames and of joints are to be compared, and differ in size."""
+    if stream.bottleneck is None and JOINTS in modalities and set(modalities) != {JOINTS}:
+        raise UsageError("features of frames and joints have one size only behind a bottleneck: set model.bottleneck")
 
 
 def frames_only(what: str, *modalities: str) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from hallujax import losses
 from hallujax.errors import UsageError
-from hallujax.methods.method import Method, clip_logits, frames_only, one_of
+from hallujax.methods.method import Method, clip_logits, frames_only, in_range, one_of
 from hallujax.models import VideoResNet, connections
 
 
@@ -18,6 +18,7 @@ def single_stream(stream: VideoResNet, *, modality: str = "rgb", label_smoothing
 
     The network is called by its modality's name.
     """
+    in_range("label_smoothing", label_smoothing, 0, 1)
 
     def stream_losses(outputs, batch):
         logits = clip_logits(outputs[modality])
@@ -82,12 +83,14 @@ def balanced_two_stream(stream: VideoResNet, *, modalities: Mapping[str, str], a
     The two streams are two players with the same loss, each times its own `losses.learning_pace`. So at a pace of 1 for
     both it is `two_stream`, and otherwise each stream's gradient is multiplied by its own factor: train it by SGD,
     Adam divides by the gradient's size. A stream's own part of the fused logits is half its clip logits. Of the
-    paper's two parts this is the modulation; the noise that it adds to the gradients is not in it.
+    paper's two parts this is the modulation; the noise that it adds to the gradients is not in it. The factor is on all
+    gradients of a stream; the authors' code has it on convolution kernels alone, and in chosen epochs.
 
     Args:
       stream, modalities: as in `two_stream`.
       alpha: see `losses.learning_pace`; 0 holds nothing back.
     """
+    in_range("alpha", alpha, 0)
     whole = two_stream(stream, modalities=modalities)
 
     def paced_losses(outputs, batch):
@@ -128,9 +131,10 @@ def moddrop(
       draw: whether a modality is blanked for a clip, or for the whole batch (the released code).
 
     Raises:
-      UsageError: for a probability outside (0, 1].
+      UsageError: for a probability outside (0, 1], or joints, of which no frame can be the blank one.
     """
     one_of("draw", draw, ("clip", "batch"))
+    frames_only("moddrop", *modalities.values())
     for name, value in (("keep", keep), ("keep_values", keep_values)):
         if not 0 < value <= 1:
             raise UsageError(f"option {name} is {value}; it must lie in (0, 1]")

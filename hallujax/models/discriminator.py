@@ -30,7 +30,8 @@ class Discriminator(nn.Module):
       negative_slope: of the leaky ReLU.
       classify_set: one decision a clip, from the frames' features side by side, instead of one a frame.
       spectral_norm: divide every layer's weights by their largest singular value, which bounds how fast the logits
-        change with a feature (Miyato et al., ICLR 2018); one power iteration a training step. Not in either source.
+        change with a feature (Miyato et al., ICLR 2018); one power iteration each time that it judges in training, so
+        two a step of ADMD, real features first. Not in either source.
       ghost_batch: clips that batch norm normalises together in training, 0 for the whole batch.
 
     Raises UsageError for an unknown task, or batch norm or other layers with the object task, whose shape is fixed.
@@ -45,6 +46,15 @@ class Discriminator(nn.Module):
     spectral_norm: bool = False
     ghost_batch: int = 0
 
+    def __post_init__(self) -> None:
+        if self.task not in ("action", "object"):
+            raise UsageError(f"Discriminator: task={self.task!r} is unknown; use action or object")
+        if self.task == "object" and self.batch_norm:
+            raise UsageError("Discriminator: batch_norm belongs to task='action'; the object network has none")
+        if self.task == "object" and tuple(self.hidden) != ACTION_LAYERS:
+            raise UsageError("Discriminator: hidden belongs to task='action'; the object network's layers are fixed")
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, features: Array, position: Array | None = None, train: bool = False) -> Array:
         """Logits [B, T, K + 1] of `features` [B, T, D]; [B, 1, K + 1] when the set of frames is classified.
@@ -52,12 +62,6 @@ class Discriminator(nn.Module):
         `position` [B, T, T], the one-hot index of each frame in its clip, is put before the features when
         given. `train` is read by batch norm and the spectral norm alone.
         """
-        if self.task not in ("action", "object"):
-            raise UsageError(f"Discriminator: task={self.task!r} is unknown; use action or object")
-        if self.task == "object" and self.batch_norm:
-            raise UsageError("Discriminator: batch_norm belongs to task='action'; the object network has none")
-        if self.task == "object" and self.hidden != ACTION_LAYERS:
-            raise UsageError("Discriminator: hidden belongs to task='action'; the object network's layers are fixed")
         x = features.astype(jnp.float32)
         if position is not None:
             x = jnp.concatenate([position.astype(jnp.float32), x], axis=-1)

@@ -47,7 +47,7 @@ class JointsStream(nn.Module):
 
 
 def joints_stream_of(stream: VideoResNet) -> JointsStream:
-    """The stream of joints that goes with `stream`: as many classes, features of the same size."""
+    """The stream of joints that goes with `stream`: as many classes, features alike behind a bottleneck."""
     return JointsStream(
         stream.num_classes,
         stream.bottleneck,

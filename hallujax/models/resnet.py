@@ -201,6 +201,18 @@ class VideoResNet(nn.Module):
     ghost_batch: int = 0
     remat: bool = False
 
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("layout", self.layout, LAYOUTS),
+            ("bottleneck_pooling", self.bottleneck_pooling, POOLINGS),
+            ("temporal_init", self.temporal_init, tuple(TEMPORAL_INITS)),
+        ):
+            if value not in known:
+                raise UsageError(f"VideoResNet: {name}={value!r} is unknown; use one of {', '.join(known)}")
+        if self.temporal_kernel % 2 == 0:
+            raise UsageError(f"VideoResNet: temporal_kernel={self.temporal_kernel} must be odd")
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, frames: Array, train: bool = False, modulation: Sequence[Array | None] | None = None
@@ -259,15 +271,6 @@ class VideoResNet(nn.Module):
         return StreamOutput(logits=unfold(logits), features=unfold(x), maps=maps)
 
     def _check(self, frames: Array, modulation: Sequence[Array | None] | None) -> None:
-        for name, value, known in (
-            ("layout", self.layout, LAYOUTS),
-            ("bottleneck_pooling", self.bottleneck_pooling, POOLINGS),
-            ("temporal_init", self.temporal_init, tuple(TEMPORAL_INITS)),
-        ):
-            if value not in known:
-                raise UsageError(f"VideoResNet: {name}={value!r} is unknown; use one of {', '.join(known)}")
-        if self.temporal_kernel % 2 == 0:
-            raise UsageError(f"VideoResNet: temporal_kernel={self.temporal_kernel} must be odd")
         if frames.ndim != 5:
             raise UsageError(f"VideoResNet: frames must be [B, T, H, W, C], got shape {frames.shape}")
         if modulation is None:

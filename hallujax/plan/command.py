@@ -11,7 +11,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hallujax.data.cameras import with_camera
 from hallujax.data.flow import FLOW
 from hallujax.data.joints import JOINTS, mirrored_joints
 from hallujax.data.pipeline import ClipLoader
@@ -23,6 +22,7 @@ from hallujax.plan.devices import read_machine
 from hallujax.plan.estimate import BANDWIDTH_REACHED, PEAK_REACHED, Plan, StagePlan, plan
 from hallujax.plan.stage import Clip
 from hallujax.training.input import training_rows
+from hallujax.training.stages import for_dataset
 from hallujax.training.start import build_method
 
 # Classes, and pixels a side as `hallujax prepare` writes them unless told otherwise.
@@ -86,7 +86,7 @@ def _clip(experiment: Experiment, size: int | None, classes: int | None) -> tupl
         splits = split(dataset, experiment.data.protocol)
         counts = {n: len(training_rows(experiment, s, dataset, splits)) for n, s in experiment.stages.items()}
         classes = classes or len(dataset.classes)
-        experiment = dataclasses.replace(experiment, transforms=with_camera(experiment.transforms, dataset))
+        experiment = for_dataset(experiment, dataset)
     usual_classes, usual_size = DATASETS.get(name, (None, None))
     classes = classes or usual_classes
     if classes is None:

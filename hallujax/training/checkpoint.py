@@ -25,6 +25,7 @@ from hallujax.training import packing, processes
 from hallujax.training.manifest import damage, write_manifest
 from hallujax.training.sharding import lay_out
 from hallujax.training.state import TrainState
+from hallujax.training.summary import read_summary
 from hallujax.trees import by_name
 
 KEPT = 2  # of each kind, so that what `latest` speaks of is still there while the next pair is written
@@ -304,3 +305,19 @@ def _write_error(directory: pathlib.Path, error: Exception) -> CheckpointError:
         f"a checkpoint under {directory} could not be written ({_first_line(error)}); "
         "earlier ones are untouched: make room and start the same command again"
     )
+
+
+def read_networks(stage_folder: pathlib.Path, networks: Collection[str] | None = None) -> dict[str, Any]:
+    """`{"params", "batch_stats"}` of a finished stage's networks, on the default device.
+
+    Args:
+      networks: as in `Checkpoints.restore_best`.
+
+    Raises:
+      CheckpointError: if there are none or they cannot be read.
+    """
+    checkpoints = Checkpoints(stage_folder / "checkpoints")
+    try:
+        return checkpoints.restore_best(read_summary(stage_folder).get("best_step"), networks=networks)
+    finally:
+        checkpoints.close()

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from hallujax.console import Console
 from hallujax.data.joints import JOINTS, mirrored_joints
 from hallujax.data.labels import UNLABELLED, training_labels
 from hallujax.data.pipeline import ClipLoader, NumpyBatch, check_clips, rows_of_batch, training_batches
 from hallujax.data.records import PreparedDataset
+from hallujax.errors import UsageError
 from hallujax.experiment import Experiment, Stage
 from hallujax.methods import Method
 
@@ -24,13 +24,17 @@ class TrainingInput:
       noticed: lines about records that were skipped, of the batches read so far.
 
     Raises:
-      UsageError, DataError: as `ClipLoader`.
+      UsageError, DataError: as `ClipLoader`, and if there are fewer clips than a batch has.
     """
 
     def __init__(self, experiment: Experiment, stage: Stage, method: Method, dataset: PreparedDataset, splits: Splits):
         self._dataset, self._stage, self._first = dataset, stage, splits["train"][: stage.batch_size]
         self._seed, self._threads = experiment.stage_seed(stage.name), experiment.data.threads
         self._rows = training_rows(experiment, stage, dataset, splits)
+        if stage.batch_size > len(self._rows):
+            raise UsageError(
+                f"stages.{stage.name}.batch_size is {stage.batch_size}, more than its {len(self._rows)} training clips"
+            )
         modalities = modalities_of_training(method)
         self._loader = ClipLoader(
             dataset,
@@ -95,16 +99,16 @@ def training_rows(experiment: Experiment, stage: Stage, dataset: PreparedDataset
     return rows if stage.unlabelled else rows[labels_of_training(experiment, dataset, splits)[rows] != UNLABELLED]
 
 
-def check_splits(
-    experiment: Experiment, method: Method, dataset: PreparedDataset, splits: Splits, console: Console
-) -> None:
-    """Looks for absent and short clips before anything is trained.
+def check_splits(experiment: Experiment, method: Method, dataset: PreparedDataset, splits: Splits) -> list[str]:
+    """Looks for absent and short clips before anything is trained; a line for each split that has short ones.
 
     Raises:
       DataError, UsageError: as `data.pipeline.check_clips`.
     """
+    said = []
     for name, rows in splits.items():
         modalities = modalities_of_training(method) if name == "train" else method.test_modalities
         short = check_clips(dataset, rows, modalities, experiment.data.frames, experiment.data.short_clips)
         if short:
-            console.say(f"  {short} {name} clips have fewer than {experiment.data.frames} frames: frames repeated")
+            said.append(f"{short} {name} clips have fewer than {experiment.data.frames} frames: frames repeated")
+    return said

@@ -55,7 +55,8 @@ def train_stage(
     evaluator_of = evaluators(method, dataset, experiment.data, experiment.transforms, mesh)
     source = TrainingInput(experiment, stage, method, dataset, splits)
     check_batch_size(stage.batch_size, mesh, f"stages.{stage.name}.batch_size")
-    check_splits(experiment, method, dataset, splits, console)
+    for line in check_splits(experiment, method, dataset, splits):
+        console.say(f"  {line}")
 
     directory = workdir / stage.name
     directory.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,11 @@ class OptimizerOptions:
             raise UsageError(f"optimizer.name is {self.name!r}; known: adam, sgd")
         if self.schedule not in ("constant", "cosine"):
             raise UsageError(f"optimizer.schedule is {self.schedule!r}; known: constant, cosine")
+        if not 0 <= self.warmup <= 1:
+            raise UsageError(f"optimizer.warmup is {self.warmup}; it must be a share of the steps, from 0 to 1")
+        for key in ("learning_rate", "weight_decay", "clip"):
+            if getattr(self, key) < 0:
+                raise UsageError(f"optimizer.{key} is {getattr(self, key)}; it must not be negative")
 
 
 def learning_rate_schedule(options: OptimizerOptions, player: str, steps: int) -> optax.Schedule:

@@ -26,8 +26,9 @@ from hallujax.experiment import IMAGENET, Experiment, Stage, System
 from hallujax.methods import Method
 from hallujax.training import processes
 from hallujax.training.earlier import with_earlier
-from hallujax.training.input import Splits, training_rows
+from hallujax.training.input import Splits, TrainingInput, check_splits, training_rows
 from hallujax.training.loop import train_stage
+from hallujax.training.sharding import check_batch_size, make_mesh
 from hallujax.training.start import build_method, imagenet_weights
 from hallujax.training.summary import is_done
 
@@ -50,6 +51,11 @@ def finished(experiment: Experiment, workdir: pathlib.Path) -> set[str]:
     return set(processes.agree(lambda: [name for name in experiment.stages if is_done(workdir / name)]))
 
 
+def for_dataset(experiment: Experiment, dataset: PreparedDataset) -> Experiment:
+    """An experiment as it is trained on a dataset, whose camera it has from then on; see `data.cameras.with_camera`."""
+    return dataclasses.replace(experiment, transforms=with_camera(experiment.transforms, dataset))
+
+
 def work_left(
     experiment: Experiment, workdir: pathlib.Path, dataset: PreparedDataset, splits: Splits
 ) -> tuple[float, float]:
@@ -70,7 +76,7 @@ def train(
     tested: bool = True,
     after_stage: Callable[[], None] = lambda: None,
     failures: dict[str, str] | None = None,
-) -> None:
+) -> Experiment:
     """Trains every stage of an experiment in its order.
 
     Args:
@@ -82,6 +88,9 @@ def train(
       failures: if given, a stage whose numbers are not finite does not end the training: `{stage: why}` is put into it,
         those that rest on the stage are left out, and the others go on.
 
+    Returns:
+      The experiment `for_dataset`, as the workdir has it.
+
     Raises:
       UsageError: if a stage's folder was made by other settings, naming the first that differs.
       HallujaxError: as `train_stage`.
@@ -89,7 +98,7 @@ def train(
     dataset = PreparedDataset.open(paths.as_path(experiment.data.directory) / experiment.data.dataset)
     if experiment.data.keep_decoded:
         dataset.keep_decoded()
-    experiment = dataclasses.replace(experiment, transforms=with_camera(experiment.transforms, dataset))
+    experiment = for_dataset(experiment, dataset)
     splits = split(dataset, experiment.data.protocol)
     if not tested:
         del splits["test"]
@@ -100,8 +109,12 @@ def train(
     methods = {stage.name: build_method(stage, len(dataset.classes)) for stage in stages}
     for system in experiment.systems:
         _check_test_modalities(system, methods)
+    mesh = make_mesh(experiment.mesh)
     for stage in stages:
         if stage.name not in done:
+            check_batch_size(stage.batch_size, mesh, f"stages.{stage.name}.batch_size")
+            TrainingInput(experiment, stage, methods[stage.name], dataset, splits)
+            check_splits(experiment, methods[stage.name], dataset, splits)
             for network, (source, _) in stage.init_from.items():
                 if source == IMAGENET:
                     imagenet_weights(experiment, stage, network, methods[stage.name])
@@ -120,6 +133,7 @@ def train(
             _train_all(experiment, stages, dataset, splits, workdir, console, after_stage, failures)
     else:
         _train_all(experiment, stages, dataset, splits, workdir, console, after_stage, failures)
+    return experiment
 
 
 def _train_all(

@@ -15,12 +15,11 @@ from hallujax.errors import UsageError
 from hallujax.experiment import IMAGENET, Experiment, Stage
 from hallujax.models import Head, pretrained
 from hallujax.models.streams import build_streams, initialize
-from hallujax.training.checkpoint import Checkpoints
+from hallujax.training.checkpoint import read_networks
 from hallujax.training.optimizer import build_optimizers
 from hallujax.training.sharding import gather
 from hallujax.training.state import TrainState
 from hallujax.training.step import Metrics, train_step
-from hallujax.training.summary import read_summary
 from hallujax.training.warm_start import warm_start, warm_start_from_imagenet
 
 Variables = dict[str, Any]
@@ -132,13 +131,10 @@ def read_network(stage_folder: pathlib.Path, network: str) -> Variables:
       UsageError: if the stage has no such network.
       CheckpointError: if its checkpoint cannot be read.
     """
-    checkpoints = Checkpoints(stage_folder / "checkpoints")
-    networks = checkpoints.restore_best(read_summary(stage_folder).get("best_step"))
-    checkpoints.close()
+    networks = read_networks(stage_folder, [network])
     if network not in networks["params"]:
-        raise UsageError(
-            f"stage {stage_folder.name!r} has no network {network!r}; it has {', '.join(networks['params'])}"
-        )
+        others = ", ".join(read_networks(stage_folder)["params"])
+        raise UsageError(f"stage {stage_folder.name!r} has no network {network!r}; it has {others}")
     return {kind: networks[kind].get(network, {}) for kind in ("params", "batch_stats")}
 
 

@@ -48,8 +48,9 @@ def train_step(
         NYUD code); a player may move in several rounds.
       prepare: augmentation and encoding on the device.
       accumulate: micro-batches that gradients, statistics and metrics are computed from one after the other, in the
-        memory of one. Gradients are those of the loss over the whole batch; the running statistics move by the mean
-        of what each micro-batch says. With the same groups of ghost batch norm it is the same step.
+        memory of one. Gradients are those of the loss over the whole batch, where that is a mean over clips (the
+        pace of `balanced_two_stream` is each micro-batch's own); the running statistics move by the mean of what each
+        micro-batch says. With the same groups of ghost batch norm it is the same step.
       ghost_batch: clips that batch norm takes together, which no micro-batch parts.
       gather: makes sharded parameters whole for the forward and backward pass; see `sharding.gather`.
 
@@ -125,7 +126,7 @@ def all_finite(tree: Any) -> jax.Array:
 def micro_batches(batch: Batch, parts: int, ghost_batch: int = 0) -> Batch:
     """A batch as `[parts, B / parts, ...]`: micro-batch i has clips i, i + parts, ..., or such groups of `ghost_batch`.
 
-    So every device has its share of every micro-batch, whatever their number.
+    So every device has its share of every micro-batch, where B divides by parts, groups and devices together.
     """
 
     def cut(x):

@@ -184,5 +184,20 @@ def test_a_panel_says_its_values_in_few_characters(value, said):
     assert _short(value) == said
 
 
+def test_the_learning_rate_of_step_3_is_one_number(tmp_path):
+    write_run(tmp_path, data=False)
+    stages = {
+        "hallucination": made_of(),
+        "rgb": made_of(optimizer={"learning_rate": 2e-3, "learning_rates": {}}),
+    }
+    settings = json.loads((tmp_path / "run.json").read_text())
+    settings["config"] |= {"stages": stages, "systems": [{"name": name, "stages": [name]} for name in stages]}
+    (tmp_path / "run.json").write_text(json.dumps(settings))
+    for name in ("table.json", "results.json"):
+        (tmp_path / name).unlink()
+    found = [(line["setting"], line["value"]) for line in sensitivity(runs.read_run(tmp_path))]
+    assert found == [("learning_rates.student", 1e-3), ("learning_rates.student", 2e-3)]
+
+
 def test_sensitivity_needs_something_that_was_varied(run):
     assert cli.main(["sensitivity", "--workdir", str(run)]) == UsageError.exit_code

@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from small_config import get_config
 
 from configs import table as table_config
@@ -183,10 +184,12 @@ def test_systems_are_found_by_what_they_see():
     assert paper.stages == found["authors_code"].stages and "depth" in paper.stages
 
 
-def test_connected_streams_feel_the_noise_in_both(tiny):
+@pytest.mark.parametrize("first, second", [("depth", "rgb"), ("rgb", "depth")])
+def test_connected_streams_feel_the_noise_in_both(tiny, first, second):
     """With connections from depth to RGB, the RGB stream's answer on clean depth must not be used again."""
     config = get_config(str(tiny.parent))
     config.stages.two_stream.options.connect = True
+    config.stages.two_stream.options.modalities = ConfigDict({first: first, second: second}, sort_keys=False)
     experiment, dataset = read_config(config), PreparedDataset.open(tiny)
     methods = {name: build_method(experiment.stages[name], 4) for name in ("two_stream", "admd")}
     rows, mesh = np.arange(3), make_mesh()

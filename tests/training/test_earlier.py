@@ -37,6 +37,16 @@ def test_a_table_has_the_rows_of_before_too(out, experiment):
     assert list(again.stages) == list(experiment.stages) and names(again) == names(experiment)
 
 
+def test_a_camera_that_the_dataset_knows_makes_no_other_settings(experiment, tmp_path):
+    """What is trained has the dataset's camera in its settings, the next configuration has not yet."""
+    transforms = dataclasses.replace(experiment.transforms, depth_encoding="normals", depth_camera=None)
+    normals = dataclasses.replace(experiment, transforms=transforms)
+    for name in ("depth", "rgb"):
+        tables.train_table(only(normals, name), tmp_path, 1, command="hallujax table")
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert {row["method"] for row in rows} == {"Depth", "RGB"} and None not in [row["mean"] for row in rows]
+
+
 def test_what_is_unfinished_or_removed_does_not_count(out, experiment):
     depth = only(experiment, "depth")
     (out / "seed0" / "hallucination" / "stage.json").unlink()

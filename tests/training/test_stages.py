@@ -112,6 +112,32 @@ def test_other_settings_in_the_same_folder_are_refused(trained, experiment):
         train(other, trained, Console())
 
 
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("batch_size", 100_000, r"stages\.rgb2\.batch_size is 100000, more than its \d+ training clips"),
+        ("model.layout", "caffe", "layout='caffe' is unknown"),
+        ("model.temporal_kernel", 4, "temporal_kernel=4 must be odd"),
+        ("options.modality", "infrared", "has no modality infrared|no stream sees infrared"),
+    ],
+)
+def test_what_is_wrong_with_the_last_stage_is_said_before_the_first_starts(tiny, tmp_path, key, value, said):
+    config = get_config(str(tiny.parent))
+    config.stages.rgb2.update_from_flattened_dict({key: value})
+    with pytest.raises(UsageError, match=said):
+        train(only(read_config(config), "depth", "rgb2"), tmp_path, Console())
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_weights_that_no_stage_starts_from_leave_finished_ones_as_they_are(experiment):
+    given = dataclasses.replace(experiment, imagenet_weights="/weights/resnet50.safetensors")
+    assert given.identity("step4") == experiment.identity("step4")
+    rgb = dataclasses.replace(experiment.stages["rgb"], init_from={"rgb": ("imagenet", "")})
+    stages = experiment.stages | {"rgb": rgb}
+    identities = [dataclasses.replace(each, stages=stages).identity("step4") for each in (given, experiment)]
+    assert identities[0] != identities[1], "its ancestor starts from them"
+
+
 def test_evaluating_again_gives_the_same_predictions(trained, experiment, capsys):
     from hallujax.tables import evaluate_again
 

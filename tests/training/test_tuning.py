@@ -15,7 +15,7 @@ from hallujax.data.protocols import split
 from hallujax.data.records import PreparedDataset
 from hallujax.errors import DataError, UsageError
 from hallujax.evaluation.evaluate import Predictions
-from hallujax.tuning import tune
+from hallujax.tuning import _only, _take_over, tune
 
 RATE = "config.stages.control.optimizer.learning_rate"
 
@@ -97,6 +97,21 @@ def test_more_values_keep_the_trials_that_are_done_and_a_workdir_lends_its_stage
     assert depth.is_symlink() and depth.resolve() == (lender / "depth").resolve()
 
 
+def test_stages_are_lent_through_links_and_again_when_they_have_moved(tuned, read, tmp_path):
+    out, _ = tuned
+    lender = next(path.parents[1] for path in out.glob("*/depth/stage.json") if not path.parent.is_symlink())
+    shutil.copytree(lender, tmp_path / "lender")
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "runs").symlink_to(tmp_path / "disk" / "deep")
+    experiment = _only(read([]), "depth")
+    (tmp_path / "lent").symlink_to(tmp_path / "lender")
+    _take_over(experiment, tmp_path / "runs" / "trial", [tmp_path / "lent"])
+    assert (tmp_path / "runs" / "trial" / "depth" / "stage.json").exists()
+    (tmp_path / "lender").rename(tmp_path / "moved")
+    _take_over(experiment, tmp_path / "runs" / "trial", [tmp_path / "moved"])
+    assert (tmp_path / "runs" / "trial" / "depth").resolve() == (tmp_path / "moved" / "depth").resolve()
+
+
 def test_trials_are_drawn_by_the_seed_and_more_of_them_keep_the_fewer(read):
     from hallujax.tuning import _combinations
 
@@ -118,6 +133,7 @@ def test_what_cannot_be_tuned_is_said_before_anything_is_trained(read, tmp_path)
         ([f"{RATE}=1e-3,fast"], {}, "could not convert"),
         ([f"{RATE}=1e-3"], {"trials": 0}, "--trials is 0"),
         (["config.training.epochs=1.0,2.0"], {"stage": "nope"}, "no stage 'nope'"),
+        ([f"{RATE}=1e-3"], {"start_from": tmp_path}, "has none of the stages finished"),
     ):
         with pytest.raises(UsageError, match=message):
             tune(read, varied, tmp_path / "out", **options)
