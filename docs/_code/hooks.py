@@ -11,10 +11,6 @@ import results
 
 _TEMPLATES = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
 _TEMPLATES.globals |= {
-    "accuracies": results.accuracies,
-    "benchmark": results.benchmark,
-    "figure": results.figure,
-    "regrets": results.regrets,
     "other_results": results.others,
     "source": python_source.source,
     "file": python_source.file,

@@ -1,4 +1,4 @@
-"""Tables of benchmarks/results as Markdown, read from the CSV files when the site is built."""
+"""Tables of benchmarks/results as Markdown, read from the CSV files; `fill.py` writes them into the pages."""
 
 import csv
 import json
@@ -68,12 +68,6 @@ def regrets(name: str) -> str:
     }
     systems = sorted({line["system"] for line in found}, key=lambda system: float(cells[system, "all"].split()[0]))
     return _table(["", *noises], [[system, *(cells[system, noise] for noise in noises)] for system in systems])
-
-
-def figure(name: str, said: str) -> str:
-    """A picture that benchmarks/plots.py has drawn, nothing if it has not; `said` is for those who do not see it."""
-    drawn = pathlib.Path(__file__).parents[1] / "assets" / "performance" / f"{name}.svg"
-    return f"![{said}](assets/performance/{name}.svg)" if drawn.exists() else ""
 
 
 def others() -> str:

@@ -219,24 +219,40 @@ def _networks(stage: Stage) -> list[str]:
 
 
 def _confusion(run: Run, classes: list[str]) -> dict[str, Any] | None:
-    """RGB alone beside the best other system tested on RGB, summed over their seeds; None without both."""
+    """RGB alone beside the best other system tested on RGB, and the best of ADMD's; seeds summed, None without both."""
     plain = next(iter(comparison.rows_by_role(run, "rgb")), None)
     by_rgb = [row for row in run.rows if row.mean is not None and row.test_modalities == ("rgb",)]
     others = [row for row in by_rgb if row is not plain and run.predictions(row)]
     if plain is None or not others or not run.predictions(plain):
         return None
-    best = max(others, key=lambda row: row.mean)
-    counts = [sum(confusion_matrix(p.logits, p.label) for p in run.predictions(row).values()) for row in (plain, best)]
-    recalls = [np.diag(c) / np.maximum(c.sum(axis=1), 1) for c in counts]
-    points = 100 * (recalls[1] - recalls[0])
-    return {
-        "names": (plain.method, best.method),
-        "matrices": [figures.confusion_matrix(c, classes) for c in counts],
-        "changes": figures.class_changes(points, classes),
-        "better": int((points > 0).sum()),
-        "worse": int((points < 0).sum()),
-        "same": int((points == 0).sum()),
-    }
+    games = {stage.name for stage in run.stages if stage.info.get("method") == "admd"}
+    chosen = comparison.best_first(others)
+    chosen = (
+        chosen[:1] + [row for row in chosen[1:] if games & set(row.stages) and not games & set(chosen[0].stages)][:1]
+    )
+
+    def counted(row: Row) -> np.ndarray:
+        return sum(confusion_matrix(each.logits, each.label) for each in run.predictions(row).values())
+
+    def recall(counts: np.ndarray) -> np.ndarray:
+        return np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
+
+    before = counted(plain)
+    compared = []
+    for row in chosen:
+        counts = counted(row)
+        points = 100 * (recall(counts) - recall(before))
+        compared.append(
+            {
+                "name": row.method,
+                "matrix": figures.confusion_matrix(counts, classes),
+                "changes": figures.class_changes(points, classes),
+                "better": int((points > 0).sum()),
+                "worse": int((points < 0).sum()),
+                "same": int((points == 0).sum()),
+            }
+        )
+    return {"name": plain.method, "matrix": figures.confusion_matrix(before, classes), "others": compared}
 
 
 def _sensitivity(run: Run) -> str | None:

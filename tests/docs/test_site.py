@@ -121,6 +121,11 @@ def test_the_table_is_the_csv(page, tags, site):
         assert published == (row["ntu_cross_subject"] or "-")
 
 
+def test_the_pages_have_the_tables_of_the_files():
+    done = subprocess.run([sys.executable, "docs/_code/fill.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"run python docs/_code/fill.py: {done.stdout}{done.stderr}"
+
+
 def test_every_system_is_measured_on_quick(tags, site):
     """As many systems as the page says have three seeds in the small benchmark's files, and a row on a page."""
     systems = list(read_config(systems_config.get_config()).systems)

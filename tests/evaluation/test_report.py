@@ -242,7 +242,8 @@ def test_the_page_holds_every_row_curve_and_sample(report):
     assert "1 234 567" in text  # parameters of all of a stage's networks
     assert page.count('alt="Losses and validation accuracy') == 8
     assert page.count('alt="Five RGB frames of') == 3
-    assert page.count('alt="Confusion matrix of') == 2
+    assert page.count('alt="Confusion matrix of') == 3  # RGB's, the best one's and ADMD's
+    assert page.count('alt="Change of recall of ADMD') == 1
     assert "2.2 m" in text and "3.4 m" in text  # the disc and the wall of the synthetic clips
 
 
