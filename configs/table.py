@@ -1,4 +1,4 @@
-"""Every system of this folder on one set of streams: the table.
+"""The steps of both papers and their references on one set of streams: the table.
 
 hallujax train --config=configs/table.py:mocap_rgbd,cross_subject --workdir=runs/table
 """
