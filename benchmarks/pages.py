@@ -1,4 +1,4 @@
-"""Fills the table of goals in docs/performance.md from benchmarks/results; docs/_code/fill.py writes the other tables there.
+"""Fills the table of goals in docs/performance.md from benchmarks/results; docs/_code/fill.py fills all others.
 
 python benchmarks/pages.py            # writes it
 python benchmarks/pages.py --check    # exit code 1 if it is not what the CSV files say

@@ -14,7 +14,18 @@ trained on NYUD here.
 
 from ml_collections import ConfigDict
 
-from configs import admd, adversarial, base, baselines, generation, hallucination, moddrop, streams, two_stream
+from configs import (
+    admd,
+    adversarial,
+    base,
+    baselines,
+    controls,
+    generation,
+    hallucination,
+    moddrop,
+    streams,
+    two_stream,
+)
 
 _PUBLISHED = {
     "Depth": "Depth alone",
@@ -54,7 +65,7 @@ def get_config(arguments: str = "rgbd_objects,unseen_instances") -> ConfigDict:
     config.training.model.bottleneck_norm = not preset  # without, RGB from scratch hardly learns: docs/results.md
     config.training.model.temporal_kernel = 1  # there is one frame
     config.training.model.temporal_init = "identity"
-    for part in (streams, baselines, two_stream, hallucination, moddrop, admd, adversarial, generation):
+    for part in (streams, baselines, two_stream, hallucination, moddrop, admd, adversarial, generation, controls):
         part.add(config, preset)
     for stage in config.stages.values():
         stage.model.bottleneck = config.training.model.get_ref("bottleneck").identity()  # in every stream

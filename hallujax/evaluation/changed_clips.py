@@ -89,6 +89,7 @@ def _clip(
     return {
         "clip": clip.decode("utf-8", "replace"),
         "class": dataset.classes[int(index["label"][row])],
+        "frames": len(frames),
         "rgb": figures.rgb_strip(frames),
         "models": [
             {

@@ -345,12 +345,14 @@ def _sample_strips(run: Run, dataset: Any) -> dict[str, Any]:
         }
     spread = np.unique(np.linspace(0, len(present) - 1, min(SAMPLE_CLIPS, len(present))).round().astype(int))
     rows = np.array([np.flatnonzero(usable & (index["label"] == present[i]))[0] for i in spread])
-    frames = [np.linspace(0, lengths[row] - 1, SAMPLE_FRAMES).astype(int) for row in rows]
+    count = min(SAMPLE_FRAMES, int(lengths[rows].max()))
+    frames = [np.linspace(0, lengths[row] - 1, count).astype(int) for row in rows]
     rgb, depth = dataset.read("rgb", rows, frames), dataset.read("depth", rows, frames)
     near, far = np.percentile(depth[depth > 0], [2, 98]) if (depth > 0).any() else (0.0, 1.0)
     return {
         "reason": None,
         "kind": "test clip" if tested else "clip",
+        "frames": count,
         "near": f"{near / 1000:.1f}",
         "far": f"{far / 1000:.1f}",
         "scale": figures.depth_scale(),

@@ -30,7 +30,7 @@ STAGES = {  # tested on, accuracy to aim at, {network: (stage, its network)}
 }
 
 
-def write_run(folder, *, classes=("jump", "kick", "walk"), clips=60, seeds=(0,), stages=None, data=True):
+def write_run(folder, *, classes=("jump", "kick", "walk"), clips=60, seeds=(0,), stages=None, data=True, frames=6):
     """Only `stages` (all by default) leave a folder; rows that rest on others have no number."""
     classes, label = list(classes), np.arange(clips) % len(classes)
     ids = np.array([f"{classes[k]}-s{i // 9:02}-c{i % 3}-{i:04}" for i, k in enumerate(label)], "S48")
@@ -87,7 +87,7 @@ def write_run(folder, *, classes=("jump", "kick", "walk"), clips=60, seeds=(0,),
     for name, value in (("table", table), ("results", results), ("run", run)):
         (folder / f"{name}.json").write_text(json.dumps(value))
     if data:
-        write_dataset(folder / "data" / "mocap_rgbd", classes, ids[:9], label[:9])
+        write_dataset(folder / "data" / "mocap_rgbd", classes, ids[:9], label[:9], frames)
     return folder
 
 

@@ -241,10 +241,17 @@ def test_the_page_holds_every_row_curve_and_sample(report):
     assert "73.42" in text and "mean of the logits" in text and "hallujax demo --out demo" in text
     assert "1 234 567" in text  # parameters of all of a stage's networks
     assert page.count('alt="Losses and validation accuracy') == 8
-    assert page.count('alt="Five RGB frames of') == 3
+    assert page.count('alt="RGB frames of') == 3
+    assert "3 classes, 5 frames each" in text and 'class="sample image"' not in page
     assert page.count('alt="Confusion matrix of') == 3  # RGB's, the best one's and ADMD's
     assert page.count('alt="Change of recall of ADMD') == 1
     assert "2.2 m" in text and "3.4 m" in text  # the disc and the wall of the synthetic clips
+
+
+def test_a_set_of_single_images_is_shown_as_such(tmp_path):
+    write_run(tmp_path, frames=1)
+    page = write_report(tmp_path)
+    assert "3 classes, one image each" in text_of(page) and page.read_text().count('class="sample image"') >= 3
 
 
 def test_names_from_files_are_escaped(tmp_path):
