@@ -67,10 +67,12 @@ def get_config(arguments: str = "rgbd_objects,unseen_instances") -> ConfigDict:
     config.training.model.temporal_init = "identity"
     for part in (streams, baselines, two_stream, hallucination, moddrop, admd, adversarial, generation, controls):
         part.add(config, preset)
+    if not preset:
+        _small_discriminator(config)
     for stage in config.stages.values():
         stage.model.bottleneck = config.training.model.get_ref("bottleneck").identity()  # in every stream
         if stage.method in ("admd", "adversarial"):
-            stage.options.task = "object"
+            stage.options.task = stage.options.get("task", "object")
             stage.options.position = False
             stage.options.discriminator_batch_norm = False
             stage.options.discriminator_weight = 1.0
@@ -80,6 +82,16 @@ def get_config(arguments: str = "rgbd_objects,unseen_instances") -> ConfigDict:
         method = _PUBLISHED.get(name)
         row.published = ("admd-nyud", method) if method else row.published if "ModDrop" in name else ("", "")
     return config
+
+
+def _small_discriminator(config: ConfigDict) -> None:
+    """ADMD with the discriminator of the action networks; the released one of objects has nine times a small stream's
+    parameters.
+    """
+    name = "admd_small_discriminator"
+    config.stages[name] = admd.stage(config, "", options={"objective": "non_saturating", "task": "action"})
+    config.systems["ADMD hallucination, a small discriminator"] = base.system(name, role="privileged")
+    config.systems["ADMD two-stream, a small discriminator"] = base.system(name, "rgb", role="privileged")
 
 
 def _as_released(config: ConfigDict) -> None:

@@ -108,6 +108,7 @@ def test_presets():
 def test_the_objects_table_reads_and_builds(dataset, preset):
     experiment = read_config(objects.get_config(f"{dataset},{preset}"))
     assert experiment.data.frames == 1
+    assert ("admd_small_discriminator" in experiment.stages) == (not preset)  # of neither source
     for stage in experiment.order():
         method = build_method(stage, 19)
         assert stage.model["bottleneck_pooling"] == "convolution" and stage.model["bottleneck"] == 128
@@ -116,7 +117,8 @@ def test_the_objects_table_reads_and_builds(dataset, preset):
             assert its_network in build_method(experiment.stages[source], 19).networks and network in method.networks
             assert experiment.stages[source].model == stage.model
         if stage.method in ("admd", "adversarial"):
-            assert method.networks["discriminator"].task == "object"
+            small = stage.name == "admd_small_discriminator"
+            assert method.networks["discriminator"].task == ("action" if small else "object")
     numbers = {
         system.name: published.value(*system.published, "nyud", system.test_modalities or None)
         for system in experiment.systems
