@@ -126,6 +126,19 @@ def test_the_pages_have_the_tables_of_the_files():
     assert done.returncode == 0, f"run python docs/_code/fill.py: {done.stdout}{done.stderr}"
 
 
+def test_the_conditions_are_the_csv():
+    page = (ROOT / "docs/results.md").read_text()
+    said = page[page.index("## Other conditions") : page.index("## Objects")]
+    with open(ROOT / "benchmarks/results/compare_quick_conditions.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["system"] == "Hallucination from depth, as long"]
+    rows = [row for row in rows if row["role"] == "control"]
+    assert {row["run"] for row in rows} == {"plain", "few", "label_noise", "views", "poor_rgb", "slow"}
+    for row in (row for row in rows if "as long as step 3" in row["reference"]):
+        points, low, high = (f"{float(row[key]):+.1f}" for key in ("points", "low", "high"))
+        labels, losses = (f"{100 * float(row[key]):.1f}" for key in ("reference_accuracy", "accuracy"))
+        assert f"| {labels} | {losses} | {points} ({low} to {high}) |" in said, row["run"]
+
+
 def test_every_system_is_measured_on_quick(tags, site):
     """As many systems as the page says have three seeds in the small benchmark's files, and a row on a page."""
     systems = list(read_config(systems_config.get_config()).systems)
