@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Sequence
 
 from hallujax.cli.folders import local_folder
+from hallujax.data.fingerprint import RENDERED
 from hallujax.errors import UsageError
 
-RENDERED = ("mocap_rgbd", "rgbd_objects")
 DATASETS = (*RENDERED, "folder", "ntu_rgbd60", "ntu_rgbd120", "nw_ucla", "uwa3dii", "nyud_objects")
 
 

@@ -226,10 +226,9 @@ def _confusion(run: Run, classes: list[str]) -> dict[str, Any] | None:
     if plain is None or not others or not run.predictions(plain):
         return None
     games = {stage.name for stage in run.stages if stage.info.get("method") == "admd"}
-    chosen = comparison.best_first(others)
-    chosen = (
-        chosen[:1] + [row for row in chosen[1:] if games & set(row.stages) and not games & set(chosen[0].stages)][:1]
-    )
+    best, *rest = comparison.best_first(others)
+    admd = [row for row in rest if games & set(row.stages)]
+    chosen = [best] if games & set(best.stages) else [best, *admd[:1]]
 
     def counted(row: Row) -> np.ndarray:
         return sum(confusion_matrix(each.logits, each.label) for each in run.predictions(row).values())
